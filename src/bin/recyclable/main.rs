@@ -1,0 +1,4 @@
+fn main() {
+    println!("{:?}", tch::Tensor::from_slice(&[1f32]).size());
+    println!("{}", tch::utils::version_cuda());
+}

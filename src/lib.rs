@@ -1,0 +1,4 @@
+//! Recyclable tuning for continually pre-trained language models.
+
+pub mod files;
+pub mod seed;
