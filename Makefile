@@ -1,0 +1,57 @@
+# Two commands matter: `make demo` and `make test`. Both do all the set-up they need.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+SEEDS ?= 5
+# Continuous integration must not move Cargo.lock.
+LOCKED := $(if $(CI),--locked)
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: ## Make .venv, which holds libtorch (1.3 GB; with CUDA where there is an NVIDIA driver)
+	@scripts/setup.sh
+
+.PHONY: setup-test
+setup-test: setup
+	@scripts/setup.sh test
+
+.PHONY: build
+build: setup ## Build the library and the command line (the first time 2-3 minutes)
+	cargo build $(LOCKED)
+
+.PHONY: demo
+demo: build ## Run the main job on the built-in world into runs/demo (SEEDS=1 for the hurried)
+	target/debug/recyclable reproduce --profile tiny --seeds $(SEEDS) --out runs/demo
+	@echo "The report: runs/demo/report.html, runs/demo/report.md and, for machines, runs/demo/report.json"
+
+# Tests that compare with Python find it in RECYCLABLE_TEST_PYTHON. Where that is unset, as in a plain `cargo test`,
+# they say why they skip; with CI=true a missing one is a failure. Slow tests are marked #[ignore] and run here.
+# Doctests run apart because --include-ignored would also run those that are marked as not to be run.
+.PHONY: test
+test: setup-test ## Run every test that needs no GPU (makes .venv-test first: 5 GB, a few minutes)
+	RECYCLABLE_TEST_PYTHON=$(CURDIR)/.venv-test/bin/python cargo test $(LOCKED) --lib --bins --tests --examples -- --include-ignored
+	cargo test $(LOCKED) --doc
+
+.PHONY: fmt
+fmt: ## Check the formatting
+	cargo fmt --check
+
+.PHONY: clippy
+clippy: setup ## Lint everything, warnings are errors
+	cargo clippy $(LOCKED) --all-targets -- -D warnings
+
+.PHONY: doc
+doc: setup ## Build the documentation, warnings are errors
+	RUSTDOCFLAGS="-D warnings" cargo doc $(LOCKED) --no-deps
+
+.PHONY: check
+check: fmt clippy doc ## fmt, clippy and doc
+
+.PHONY: clean
+clean: ## Remove what was built and the environments (runs/ stays)
+	rm -rf target .venv .venv-test .venv*.lock.tmp
