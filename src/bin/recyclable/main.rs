@@ -1,3 +1,44 @@
-fn main() {
-    println!("{:?}", tch::Tensor::from_slice(&[1f32]).size());
+//! The command line: `recyclable <command>`. Each command lives in a file of its own and does no more than read its
+//! arguments, call the library and print.
+//!
+//! Exit status: 0 when the command did its work, 1 when it could not (the reason stands on stderr after `error:`), 2 when
+//! it was called wrongly.
+
+mod doctor;
+
+use std::io::{ErrorKind, Write};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "recyclable", version, about, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Doctor(doctor::Doctor),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Doctor(arguments) => doctor::run(&arguments),
+    };
+    result.unwrap_or_else(|error| {
+        // The alternate form is the whole chain of causes in one line: "cannot read x: no such file".
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+/// Writes `text` to stdout. A reader that has seen enough (`recyclable … | head`) is no error.
+fn print(text: &str) -> Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("cannot write to stdout"),
+        _ => Ok(()),
+    }
 }
