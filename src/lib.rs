@@ -3,3 +3,4 @@
 pub mod files;
 pub mod params;
 pub mod seed;
+pub mod text;

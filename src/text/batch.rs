@@ -1,0 +1,232 @@
+//! Batches of token ids, and the batches of a task: length-bucketed to tune on, in order of length to evaluate.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Result, ensure};
+use rand::seq::SliceRandom;
+use tch::{Device, Kind, Tensor};
+
+use super::sequences::in_parallel;
+use super::{Example, Tokenizer};
+use crate::seed;
+
+/// Sequences of one batch, padded to the longest of them.
+#[derive(Debug)]
+pub struct TokenBatch {
+    /// (b, t) int64.
+    pub input_ids: Tensor,
+    /// (b, t) bool, true where a token stands; `None` when nothing is padded.
+    pub attention_mask: Option<Tensor>,
+}
+
+impl TokenBatch {
+    /// Pads `sequences` with `pad` to the longest one.
+    ///
+    /// # Errors
+    /// When there is no sequence, or all are empty.
+    pub fn new<S: AsRef<[i64]>>(sequences: &[S], pad: i64) -> Result<Self> {
+        let longest = sequences.iter().map(|ids| ids.as_ref().len()).max().unwrap_or(0);
+        ensure!(longest > 0, "a batch needs at least one token");
+        let shape = [sequences.len() as i64, longest as i64];
+        let mut ids = vec![pad; sequences.len() * longest];
+        let mut mask = vec![false; ids.len()];
+        for (row, sequence) in sequences.iter().map(AsRef::as_ref).enumerate() {
+            let start = row * longest;
+            ids[start..start + sequence.len()].copy_from_slice(sequence);
+            mask[start..start + sequence.len()].fill(true);
+        }
+        let padded = mask.contains(&false);
+        Ok(Self {
+            input_ids: Tensor::f_from_slice(&ids)?.f_view(shape)?,
+            attention_mask: padded.then(|| Tensor::f_from_slice(&mask)?.f_view(shape)).transpose()?,
+        })
+    }
+
+    /// (b, t).
+    pub fn size(&self) -> (i64, i64) {
+        let size = self.input_ids.size();
+        (size[0], size[1])
+    }
+
+    /// The same batch on `device`.
+    pub fn to_device(&self, device: Device) -> Result<Self> {
+        Ok(Self {
+            input_ids: self.input_ids.f_to_device(device)?,
+            attention_mask: self.attention_mask.as_ref().map(|mask| mask.f_to_device(device)).transpose()?,
+        })
+    }
+
+    /// A second handle on the same tensors; nothing is copied.
+    pub fn shallow_clone(&self) -> Self {
+        Self {
+            input_ids: self.input_ids.shallow_clone(),
+            attention_mask: self.attention_mask.as_ref().map(Tensor::shallow_clone),
+        }
+    }
+}
+
+/// A batch of a task.
+#[derive(Debug)]
+pub struct TaskBatch {
+    /// The texts.
+    pub tokens: TokenBatch,
+    /// (b) int64.
+    pub labels: Tensor,
+    /// Which examples these are: indices into the split.
+    pub rows: Vec<i64>,
+}
+
+impl TaskBatch {
+    /// The same batch on `device`.
+    pub fn to_device(&self, device: Device) -> Result<Self> {
+        let labels = self.labels.f_to_device(device)?;
+        Ok(Self { tokens: self.tokens.to_device(device)?, labels, rows: self.rows.clone() })
+    }
+}
+
+/// A split of a task, encoded.
+#[derive(Debug)]
+pub struct TaskData {
+    ids: Vec<Vec<i64>>,
+    labels: Vec<i64>,
+    pad: i64,
+    truncated: usize,
+    plans: Recent<(u64, usize, usize), Vec<Vec<usize>>>,
+}
+
+impl TaskData {
+    /// Encodes `examples`, each cut off at `max_len` tokens; [`TaskData::truncated`] tells how many were.
+    ///
+    /// # Errors
+    /// When there are no examples.
+    pub fn new(examples: &[Example], tokenizer: &Tokenizer, max_len: usize) -> Result<Self> {
+        ensure!(!examples.is_empty(), "there are no examples to make batches of");
+        let encodings = in_parallel(examples, |one| tokenizer.encode(&one.text, one.text_pair.as_deref(), max_len))?;
+        Ok(Self {
+            truncated: encodings.iter().filter(|encoding| encoding.truncated).count(),
+            ids: encodings.into_iter().map(|encoding| encoding.ids).collect(),
+            labels: examples.iter().map(|example| example.label as i64).collect(),
+            pad: tokenizer.pad_id(),
+            plans: Recent::default(),
+        })
+    }
+
+    /// How many examples there are.
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Never true: [`TaskData::new`] refuses an empty split.
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    /// How many texts were cut off.
+    pub fn truncated(&self) -> usize {
+        self.truncated
+    }
+
+    /// Labels of all examples, in order.
+    pub fn labels(&self) -> &[i64] {
+        &self.labels
+    }
+
+    /// Length of the longest example in tokens.
+    pub fn longest(&self) -> usize {
+        self.ids.iter().map(Vec::len).max().unwrap_or(0)
+    }
+
+    /// Batches an epoch of `batch_size` has.
+    pub fn batches_per_epoch(&self, batch_size: usize) -> usize {
+        self.len().div_ceil(batch_size.max(1))
+    }
+
+    /// The batch of `step`, a pure function of the arguments: every epoch visits every example once, in an order drawn from
+    /// (`seed`, epoch). Texts of similar length go together; an epoch's batches differ by at most one example in size.
+    ///
+    /// # Errors
+    /// When `batch_size` is 0.
+    pub fn batch(&self, step: usize, batch_size: usize, seed: u64) -> Result<TaskBatch> {
+        ensure!(batch_size > 0, "a batch needs at least one example; batch_size is 0");
+        let per_epoch = self.batches_per_epoch(batch_size);
+        let epoch = step / per_epoch;
+        let plan = self.plans.get((seed, batch_size, epoch), || self.plan(batch_size, seed, epoch));
+        self.rows(&plan[step % per_epoch])
+    }
+
+    /// Exactly these examples, in this order.
+    ///
+    /// # Errors
+    /// When there are none, or one does not exist.
+    pub fn rows(&self, rows: &[usize]) -> Result<TaskBatch> {
+        if let Some(row) = rows.iter().find(|&&row| row >= self.len()) {
+            anyhow::bail!("there is no example {row}; the split has {}", self.len());
+        }
+        let sequences: Vec<&[i64]> = rows.iter().map(|&row| self.ids[row].as_slice()).collect();
+        let labels: Vec<i64> = rows.iter().map(|&row| self.labels[row]).collect();
+        Ok(TaskBatch {
+            tokens: TokenBatch::new(&sequences, self.pad)?,
+            labels: Tensor::f_from_slice(&labels)?.f_to_kind(Kind::Int64)?,
+            rows: rows.iter().map(|&row| row as i64).collect(),
+        })
+    }
+
+    /// All examples once, in order of length, each batch with at most `max_tokens` tokens, padding included (a text longer
+    /// than that stands alone).
+    pub fn evaluation_batches(&self, max_tokens: usize) -> Result<Vec<TaskBatch>> {
+        let mut rows: Vec<usize> = (0..self.len()).collect();
+        rows.sort_by_key(|&row| (self.ids[row].len(), row));
+        let mut batches = Vec::new();
+        let mut start = 0;
+        for end in 1..=rows.len() {
+            let full = end == rows.len() || (end + 1 - start) * self.ids[rows[end]].len() > max_tokens;
+            if full {
+                batches.push(self.rows(&rows[start..end])?);
+                start = end;
+            }
+        }
+        Ok(batches)
+    }
+
+    /// Shuffle, sort by length within every 16 batches' worth, cut, and shuffle the batches.
+    fn plan(&self, batch_size: usize, seed: u64, epoch: usize) -> Vec<Vec<usize>> {
+        const BATCHES_TO_SORT: usize = 16;
+        let mut rng = seed::rng(seed, "task-order", epoch as u64);
+        let mut rows: Vec<usize> = (0..self.len()).collect();
+        rows.shuffle(&mut rng);
+        for pool in rows.chunks_mut(batch_size.saturating_mul(BATCHES_TO_SORT)) {
+            pool.sort_by_key(|&row| self.ids[row].len());
+        }
+        let count = self.batches_per_epoch(batch_size);
+        let cut = |batch: usize| batch * rows.len() / count;
+        let mut plan: Vec<Vec<usize>> = (0..count).map(|batch| rows[cut(batch)..cut(batch + 1)].to_vec()).collect();
+        plan.shuffle(&mut rng);
+        plan
+    }
+}
+
+/// The last few values of a pure function that is dear: orders of epochs, here.
+#[derive(Debug)]
+pub(super) struct Recent<K, V>(Mutex<Vec<(K, Arc<V>)>>);
+
+impl<K, V> Default for Recent<K, V> {
+    fn default() -> Self {
+        Self(Mutex::new(Vec::new()))
+    }
+}
+
+impl<K: PartialEq, V> Recent<K, V> {
+    const KEPT: usize = 3;
+
+    pub(super) fn get(&self, key: K, make: impl FnOnce() -> V) -> Arc<V> {
+        // A poisoned lock means that `make` panicked elsewhere; what is stored is still whole.
+        let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, value)) = recent.iter().find(|(known, _)| *known == key) {
+            return value.clone();
+        }
+        let value = Arc::new(make());
+        recent.truncate(Self::KEPT - 1);
+        recent.insert(0, (key, value.clone()));
+        value
+    }
+}

@@ -1,0 +1,217 @@
+//! Masked language modelling: which tokens are hidden, and the batches to pre-train on.
+
+use anyhow::{Context, Result, ensure};
+use rand::seq::{IndexedRandom, SliceRandom};
+use rand::{Rng, RngExt};
+use serde::{Deserialize, Serialize};
+use tch::{Device, Tensor};
+
+use super::batch::Recent;
+use super::{TokenBatch, Tokenizer};
+use crate::seed;
+
+/// How tokens are hidden. Rates are those of BERT and RoBERTa (and of `DataCollatorForLanguageModeling` in transformers).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MaskingConfig {
+    /// Probability that a token is chosen; each one independently, special tokens never.
+    pub probability: f64,
+    /// Share of the chosen that become `<mask>`.
+    pub mask: f64,
+    /// Share of the chosen that become another token, drawn uniformly from all that are not special. The rest stay as they are.
+    pub random: f64,
+}
+
+impl Default for MaskingConfig {
+    fn default() -> Self {
+        Self { probability: 0.15, mask: 0.8, random: 0.1 }
+    }
+}
+
+impl MaskingConfig {
+    /// Refuses rates that are no probabilities.
+    pub fn validate(&self) -> Result<()> {
+        ensure!(
+            self.probability > 0.0 && self.probability <= 1.0,
+            "masking: probability must lie in (0, 1], it is {}",
+            self.probability
+        );
+        ensure!(
+            self.mask >= 0.0 && self.random >= 0.0 && self.mask + self.random <= 1.0 + 1e-9,
+            "masking: mask ({}) and random ({}) must not be negative and their sum not above 1",
+            self.mask,
+            self.random
+        );
+        Ok(())
+    }
+}
+
+/// A batch with some tokens hidden.
+#[derive(Debug)]
+pub struct MlmBatch {
+    /// What the model reads.
+    pub tokens: TokenBatch,
+    /// (m) int64: where tokens were chosen, as indices into the flattened (b·t) batch, ascending; m ≥ 1.
+    pub positions: Tensor,
+    /// (m) int64: the tokens that stood there.
+    pub labels: Tensor,
+}
+
+impl MlmBatch {
+    /// The same batch on `device`.
+    pub fn to_device(&self, device: Device) -> Result<Self> {
+        Ok(Self {
+            tokens: self.tokens.to_device(device)?,
+            positions: self.positions.f_to_device(device)?,
+            labels: self.labels.f_to_device(device)?,
+        })
+    }
+}
+
+/// Sequences to pre-train on, and the rule by which tokens are hidden.
+#[derive(Debug)]
+pub struct MlmData {
+    sequences: Vec<Vec<i64>>,
+    batch_size: usize,
+    masking: MaskingConfig,
+    seed: u64,
+    vocabulary: Vocabulary,
+    orders: Recent<usize, Vec<u32>>,
+}
+
+/// What masking has to know of a tokenizer.
+#[derive(Debug)]
+struct Vocabulary {
+    pad: i64,
+    mask: i64,
+    special: Vec<bool>,
+    ordinary: Vec<i64>,
+}
+
+impl MlmData {
+    /// Batches of `batch_size` sequences out of `sequences` (see [`super::Sequences`]).
+    ///
+    /// # Errors
+    /// When there is no sequence with an ordinary token, `batch_size` is 0, or a rate is no probability.
+    pub fn new(
+        sequences: Vec<Vec<i64>>,
+        tokenizer: &Tokenizer,
+        batch_size: usize,
+        masking: MaskingConfig,
+        seed: u64,
+    ) -> Result<Self> {
+        masking.validate()?;
+        ensure!(batch_size > 0, "a batch needs at least one sequence; batch_size is 0");
+        let mut special = vec![false; tokenizer.vocab_size()];
+        for &id in tokenizer.special_ids() {
+            if let Some(special) = special.get_mut(id as usize) {
+                *special = true;
+            }
+        }
+        let ordinary: Vec<i64> = (0..special.len()).filter(|&id| !special[id]).map(|id| id as i64).collect();
+        ensure!(!ordinary.is_empty(), "the tokenizer has no tokens but special ones");
+        let vocabulary = Vocabulary { pad: tokenizer.pad_id(), mask: tokenizer.mask_id(), special, ordinary };
+        // A sequence of special tokens alone could fill a batch in which nothing can be hidden.
+        let sequences: Vec<Vec<i64>> =
+            sequences.into_iter().filter(|ids| ids.iter().any(|&id| vocabulary.can_be_hidden(id))).collect();
+        ensure!(!sequences.is_empty(), "there is no text to pre-train on: every sequence is empty");
+        ensure!(u32::try_from(sequences.len()).is_ok(), "more than {} sequences are not supported", u32::MAX);
+        Ok(Self { sequences, batch_size, masking, seed, vocabulary, orders: Recent::default() })
+    }
+
+    /// How many sequences there are.
+    pub fn len(&self) -> usize {
+        self.sequences.len()
+    }
+
+    /// Never true: [`MlmData::new`] refuses to be empty.
+    pub fn is_empty(&self) -> bool {
+        self.sequences.is_empty()
+    }
+
+    /// Tokens of one epoch.
+    pub fn tokens(&self) -> usize {
+        self.sequences.iter().map(Vec::len).sum()
+    }
+
+    /// The batch of `step`, always `batch_size` sequences: epochs follow each other without a gap, each in an order drawn from
+    /// (seed, epoch); what is hidden is drawn from (seed, step). The same step is the same batch, whatever came before.
+    pub fn batch(&self, step: usize) -> Result<MlmBatch> {
+        let (count, first) = (self.len(), step * self.batch_size);
+        let sequences: Vec<&[i64]> = (first..first + self.batch_size)
+            .map(|place| self.sequences[self.order(place / count)[place % count] as usize].as_slice())
+            .collect();
+        self.hide(&sequences, &mut seed::rng(self.seed, "mlm-mask", step as u64))
+    }
+
+    /// Every sequence once, in order of length, with masks that depend on the seed and the sequences alone.
+    pub fn evaluation_batches(&self) -> Result<Vec<MlmBatch>> {
+        let mut sequences: Vec<&[i64]> = self.sequences.iter().map(Vec::as_slice).collect();
+        sequences.sort_by_key(|ids| ids.len());
+        let batches = sequences.chunks(self.batch_size).enumerate();
+        batches
+            .map(|(index, batch)| self.hide(batch, &mut seed::rng(self.seed, "mlm-mask-eval", index as u64)))
+            .collect()
+    }
+
+    fn order(&self, epoch: usize) -> std::sync::Arc<Vec<u32>> {
+        self.orders.get(epoch, || {
+            let mut order: Vec<u32> = (0..self.len() as u32).collect();
+            order.shuffle(&mut seed::rng(self.seed, "mlm-order", epoch as u64));
+            order
+        })
+    }
+
+    fn hide(&self, sequences: &[&[i64]], rng: &mut impl Rng) -> Result<MlmBatch> {
+        let vocabulary = &self.vocabulary;
+        let longest = sequences.iter().map(|ids| ids.len()).max().unwrap_or(0);
+        let mut ids: Vec<Vec<i64>> = sequences.iter().map(|ids| ids.to_vec()).collect();
+        let (mut positions, mut labels) = (Vec::new(), Vec::new());
+        let mut hide = |id: &mut i64, place: usize, rng: &mut _| {
+            positions.push(place as i64);
+            labels.push(*id);
+            *id = self.replacement(*id, rng);
+        };
+        for (row, sequence) in ids.iter_mut().enumerate() {
+            for (column, id) in sequence.iter_mut().enumerate() {
+                if vocabulary.can_be_hidden(*id) && rng.random::<f64>() < self.masking.probability {
+                    hide(id, row * longest + column, rng);
+                }
+            }
+        }
+        if positions.is_empty() {
+            // Rare with small batches; without a target there is no loss, so one token is hidden after all.
+            let mut candidates = Vec::new();
+            for (row, sequence) in sequences.iter().enumerate() {
+                let columns = (0..sequence.len()).filter(|&column| vocabulary.can_be_hidden(sequence[column]));
+                candidates.extend(columns.map(|column| (row, column)));
+            }
+            let &(row, column) = candidates.choose(rng).context("a batch has no token that could be hidden")?;
+            positions.push((row * longest + column) as i64);
+            labels.push(ids[row][column]);
+            ids[row][column] = self.replacement(ids[row][column], rng);
+        }
+        Ok(MlmBatch {
+            tokens: TokenBatch::new(&ids, vocabulary.pad)?,
+            positions: Tensor::f_from_slice(&positions)?,
+            labels: Tensor::f_from_slice(&labels)?,
+        })
+    }
+
+    fn replacement(&self, id: i64, rng: &mut impl Rng) -> i64 {
+        let lot = rng.random::<f64>();
+        if lot < self.masking.mask {
+            self.vocabulary.mask
+        } else if lot < self.masking.mask + self.masking.random {
+            self.vocabulary.ordinary.choose(rng).copied().unwrap_or(id)
+        } else {
+            id
+        }
+    }
+}
+
+impl Vocabulary {
+    fn can_be_hidden(&self, id: i64) -> bool {
+        usize::try_from(id).ok().and_then(|id| self.special.get(id)).is_some_and(|special| !special)
+    }
+}

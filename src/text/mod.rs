@@ -1,0 +1,20 @@
+//! Text in, batches of token ids out: corpora, tasks, tokenizers, masking, and the built-in world.
+//!
+//! Everything here is plain Rust on the CPU and deterministic: a batch is a pure function of its arguments, so a run resumes
+//! by knowing its step, and two runs with the same seed read the same tokens.
+
+mod batch;
+mod corpus;
+mod leaks;
+mod mlm;
+mod sequences;
+mod task;
+mod tokenizer;
+
+pub use batch::{TaskBatch, TaskData, TokenBatch};
+pub use corpus::Corpus;
+pub use leaks::{LeakReport, Overlaps};
+pub use mlm::{MaskingConfig, MlmBatch, MlmData};
+pub use sequences::{Sequences, pack};
+pub use task::{Example, Task};
+pub use tokenizer::{Encoding, Specials, Tokenizer};

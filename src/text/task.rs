@@ -1,0 +1,250 @@
+//! Tasks: labelled texts in three splits, as a folder of `train.jsonl`, `dev.jsonl` and `test.jsonl`.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use rand::seq::SliceRandom;
+use serde::{Deserialize, Serialize};
+
+use super::corpus::read_utf8;
+use super::leaks::Overlaps;
+use crate::files::{read_json, write_atomic, write_json};
+use crate::seed;
+
+/// One labelled text or pair of texts.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+pub struct Example {
+    /// The text, or the first of a pair.
+    pub text: String,
+    /// The second of a pair.
+    pub text_pair: Option<String>,
+    /// Index into [`Task::labels`].
+    pub label: usize,
+}
+
+/// A classification task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Task {
+    /// What it is called: its folder's name.
+    pub name: String,
+    /// The domain its texts come from, where known.
+    pub domain: Option<String>,
+    /// Label names in alphabetical order; an example's label is an index into them.
+    pub labels: Vec<String>,
+    /// Examples to tune on.
+    pub train: Vec<Example>,
+    /// Examples to choose checkpoints by.
+    pub dev: Vec<Example>,
+    /// Examples to report on.
+    pub test: Vec<Example>,
+}
+
+/// What `task.json` may say beside the splits.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Card {
+    domain: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Line {
+    text: Option<String>,
+    sentence1: Option<String>,
+    sentence2: Option<String>,
+    label: serde_json::Value,
+}
+
+/// A line as read: where it stood, its texts and its label's name.
+struct Row {
+    line: usize,
+    text: String,
+    text_pair: Option<String>,
+    label: String,
+}
+
+impl Task {
+    /// Reads a folder in the schema of Don't-Stop-Pretraining and RecyclableTuning: every line
+    /// `{"text": …, "label": …}` or `{"sentence1": …, "sentence2": …, "label": …}`, the label a string or a number; other
+    /// fields are ignored. Labels are numbered alphabetically from the training file. A `task.json` may name the `domain`.
+    ///
+    /// Look at [`Task::overlaps`] after loading: texts that stand in two splits are kept, and counted there.
+    ///
+    /// # Errors
+    /// Names file and line of what is malformed, an unknown label with the known ones; refuses an empty split and a task
+    /// of one class.
+    pub fn load(folder: impl AsRef<Path>) -> Result<Self> {
+        let folder = folder.as_ref();
+        ensure!(
+            folder.is_dir(),
+            "{} is not a folder; a task is a folder with train.jsonl, dev.jsonl and test.jsonl",
+            folder.display()
+        );
+        let [train, dev, test] = ["train.jsonl", "dev.jsonl", "test.jsonl"].map(|file| folder.join(file));
+        let rows = read_rows(&train)?;
+        let labels: BTreeSet<&String> = rows.iter().map(|row| &row.label).collect();
+        let labels: Vec<String> = labels.into_iter().cloned().collect();
+        ensure!(
+            labels.len() >= 2,
+            "{}: every text has the label {:?}; a task needs at least two classes",
+            train.display(),
+            labels.first().map_or("", String::as_str)
+        );
+        let card = folder.join("task.json");
+        let domain = if card.exists() { read_json::<Card>(&card)?.domain } else { None };
+        let name = folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf());
+        Ok(Self {
+            name: name.file_name().map_or("task".into(), |name| name.to_string_lossy().into_owned()),
+            domain,
+            train: number(&train, rows, &labels)?,
+            dev: number(&dev, read_rows(&dev)?, &labels)?,
+            test: number(&test, read_rows(&test)?, &labels)?,
+            labels,
+        })
+    }
+
+    /// Writes the three splits into `folder`, and `task.json` where a domain is known.
+    pub fn save(&self, folder: impl AsRef<Path>) -> Result<()> {
+        let folder = folder.as_ref();
+        for (file, examples) in [("train.jsonl", &self.train), ("dev.jsonl", &self.dev), ("test.jsonl", &self.test)] {
+            let mut out = String::new();
+            for example in examples {
+                let label = self.labels.get(example.label).with_context(|| {
+                    format!(
+                        "task {}: label {} is not one of its {} labels",
+                        self.name,
+                        example.label,
+                        self.labels.len()
+                    )
+                })?;
+                let line = match &example.text_pair {
+                    None => serde_json::json!({"text": example.text, "label": label}),
+                    Some(pair) => serde_json::json!({"sentence1": example.text, "sentence2": pair, "label": label}),
+                };
+                out.push_str(&line.to_string());
+                out.push('\n');
+            }
+            write_atomic(folder.join(file), out.as_bytes())?;
+        }
+        if self.domain.is_some() {
+            write_json(folder.join("task.json"), &Card { domain: self.domain.clone() })?;
+        }
+        Ok(())
+    }
+
+    /// `shots` examples of every class for training, and as many for dev; the test split stays whole. A class with fewer
+    /// examples is taken whole. The same seed draws the same examples; more shots draw a superset.
+    ///
+    /// # Errors
+    /// When `shots` is 0.
+    pub fn few_shot(&self, shots: usize, seed: u64) -> Result<Self> {
+        ensure!(shots > 0, "few-shot tuning needs at least one example a class, 0 were asked for");
+        let draw = |examples: &[Example], purpose: &str| {
+            let mut chosen = Vec::new();
+            for label in 0..self.labels.len() {
+                let mut rows: Vec<usize> = (0..examples.len()).filter(|&row| examples[row].label == label).collect();
+                rows.shuffle(&mut seed::rng(seed, purpose, label as u64));
+                chosen.extend(rows.into_iter().take(shots));
+            }
+            chosen.sort_unstable();
+            chosen.into_iter().map(|row| examples[row].clone()).collect()
+        };
+        Ok(Self {
+            train: draw(&self.train, "few-shot-train"),
+            dev: draw(&self.dev, "few-shot-dev"),
+            ..self.clone_without_train_and_dev()
+        })
+    }
+
+    /// At most so many examples a split, drawn at random with `seed` (so classes keep their proportions on average) and kept
+    /// in their order. The same seed draws the same examples; a larger limit draws a superset.
+    pub fn limit(&self, train: usize, dev: usize, test: usize, seed: u64) -> Self {
+        let draw = |examples: &[Example], limit: usize, purpose: &str| {
+            let mut rows: Vec<usize> = (0..examples.len()).collect();
+            if limit < rows.len() {
+                rows.shuffle(&mut seed::rng(seed, purpose, 0));
+                rows.truncate(limit);
+                rows.sort_unstable();
+            }
+            rows.into_iter().map(|row| examples[row].clone()).collect()
+        };
+        Self {
+            train: draw(&self.train, train, "limit-train"),
+            dev: draw(&self.dev, dev, "limit-dev"),
+            test: draw(&self.test, test, "limit-test"),
+            ..self.clone_without_train_and_dev()
+        }
+    }
+
+    /// How many classes there are.
+    pub fn num_labels(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Share of the most frequent label among `examples`, in [0, 1]: the accuracy of always answering it. 0 for none.
+    pub fn majority_share(examples: &[Example]) -> f64 {
+        let mut counts = std::collections::HashMap::new();
+        for example in examples {
+            *counts.entry(example.label).or_insert(0usize) += 1;
+        }
+        counts.into_values().max().map_or(0.0, |count| count as f64 / examples.len() as f64)
+    }
+
+    /// How many dev and test texts stand in another split too.
+    pub fn overlaps(&self) -> Overlaps {
+        Overlaps::count(self)
+    }
+
+    fn clone_without_train_and_dev(&self) -> Self {
+        Self {
+            name: self.name.clone(),
+            domain: self.domain.clone(),
+            labels: self.labels.clone(),
+            train: Vec::new(),
+            dev: Vec::new(),
+            test: self.test.clone(),
+        }
+    }
+}
+
+fn read_rows(path: &Path) -> Result<Vec<Row>> {
+    let text = read_utf8(path)?;
+    let mut rows = Vec::new();
+    for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let row = read_row(index + 1, line).with_context(|| format!("{}:{}", path.display(), index + 1))?;
+        rows.push(row);
+    }
+    ensure!(!rows.is_empty(), "{} is empty: a split needs at least one line", path.display());
+    Ok(rows)
+}
+
+fn read_row(line_number: usize, line: &str) -> Result<Row> {
+    const EXPECTED: &str = r#"expected {"text": …, "label": …} or {"sentence1": …, "sentence2": …, "label": …}"#;
+    let line: Line = serde_json::from_str(line).context(EXPECTED)?;
+    let (text, text_pair) = match (line.text, line.sentence1, line.sentence2) {
+        (Some(text), None, None) => (text, None),
+        (None, Some(first), second) => (first, second),
+        _ => bail!("{EXPECTED}"),
+    };
+    let label = match line.label {
+        serde_json::Value::String(label) => label,
+        serde_json::Value::Number(label) => label.to_string(),
+        other => bail!("a label is a string or a number, not {other}"),
+    };
+    Ok(Row { line: line_number, text, text_pair, label })
+}
+
+fn number(path: &Path, rows: Vec<Row>, labels: &[String]) -> Result<Vec<Example>> {
+    rows.into_iter()
+        .map(|Row { line, text, text_pair, label }| {
+            let label = labels.binary_search(&label).map_err(|_| {
+                anyhow!(
+                    "{}:{line}: the label {label:?} does not occur in train.jsonl, which has {}",
+                    path.display(),
+                    labels.join(", ")
+                )
+            })?;
+            Ok(Example { text, text_pair, label })
+        })
+        .collect()
+}
