@@ -65,7 +65,7 @@ is_ready && exit 0
 # Two at once (make in two terminals) would trip over each other: the second waits, then finds the work done.
 if command -v flock >/dev/null; then
     exec 9>".${venv#.}.lock.tmp"
-    flock 9
+    flock -n 9 || { echo "Waiting for another set-up of $venv to end." && flock 9; }
     is_ready && exit 0
 fi
 
