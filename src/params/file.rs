@@ -18,21 +18,21 @@ pub struct Safetensors {
     pub metadata: HashMap<String, String>,
 }
 
-/// Writes the tensors of these parameters into one file, atomically, with one metadata pair.
+/// Writes the tensors of these parameters, their names behind a prefix, into one file, atomically, with one metadata pair.
 ///
 /// One pair only: safetensors keeps metadata in a hash map, and a second pair would make the bytes depend on its order.
-pub fn write_safetensors(path: impl AsRef<Path>, parts: &[&Theta], key: &str, value: &str) -> Result<()> {
+pub fn write_safetensors(path: impl AsRef<Path>, parts: &[(&str, &Theta)], key: &str, value: &str) -> Result<()> {
     let path = path.as_ref();
     let mut buffers = Vec::new();
-    for theta in parts {
+    for (prefix, theta) in parts {
         for entry in theta.layout().entries() {
             let shape: Vec<usize> = entry.shape.iter().map(|&size| size as usize).collect();
-            buffers.push((entry.name.as_str(), shape, theta.bytes(&entry.name)?));
+            buffers.push((format!("{prefix}{}", entry.name), shape, theta.bytes(&entry.name)?));
         }
     }
     let views = buffers.iter().map(|(name, shape, bytes)| {
         let view = TensorView::new(Dtype::F32, shape.clone(), bytes);
-        view.map(|view| (*name, view)).with_context(|| format!("cannot encode tensor {name}"))
+        view.map(|view| (name.as_str(), view)).with_context(|| format!("cannot encode tensor {name}"))
     });
     let metadata = HashMap::from([(key.to_string(), value.to_string())]);
     let bytes = safetensors::serialize(views.collect::<Result<Vec<_>>>()?, Some(metadata))
@@ -97,8 +97,8 @@ mod tests {
         let folder = tempfile::tempdir()?;
         let (one, two) = (folder.path().join("1.safetensors"), folder.path().join("2.safetensors"));
         let theta = theta()?;
-        write_safetensors(&one, &[&theta], "format", "pt")?;
-        write_safetensors(&two, &[&theta], "format", "pt")?;
+        write_safetensors(&one, &[("", &theta)], "format", "pt")?;
+        write_safetensors(&two, &[("", &theta)], "format", "pt")?;
         assert_eq!(std::fs::read(&one)?, std::fs::read(&two)?);
         let loaded = read_safetensors(&one)?;
         assert_eq!(loaded.metadata["format"], "pt");
@@ -111,7 +111,7 @@ mod tests {
     fn truncated_missing_and_foreign_files_are_named() -> Result<()> {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("model.safetensors");
-        write_safetensors(&path, &[&theta()?], "format", "pt")?;
+        write_safetensors(&path, &[("", &theta()?)], "format", "pt")?;
         let whole = std::fs::read(&path)?;
         for bytes in [&whole[..whole.len() - 5], &whole[..3], b"not a tensor in sight".as_slice()] {
             std::fs::write(&path, bytes)?;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use anyhow::{Result, bail};
+use sha2::{Digest, Sha256};
 
 /// Every tensor starts at a multiple of this many elements: 64 bytes of `f32`, a cache line.
 const ALIGNMENT: i64 = 16;
@@ -80,6 +81,13 @@ impl Layout {
     /// Parameters, padding excluded.
     pub fn num_parameters(&self) -> i64 {
         self.entries.iter().map(|entry| entry.len).sum()
+    }
+
+    /// A hash of names and shapes, in the order of the names: 16 hex digits.
+    pub fn fingerprint(&self) -> String {
+        let mut names: Vec<_> = self.entries.iter().map(|entry| format!("{}{:?}\n", entry.name, entry.shape)).collect();
+        names.sort();
+        Sha256::digest(names.concat()).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Names the first differences to `other`, or nothing when both describe the same tensors in the same places.

@@ -1,0 +1,148 @@
+//! Where and how precisely the numbers are computed.
+
+use std::str::FromStr;
+
+use anyhow::{Result, bail};
+use serde::{Deserialize, Serialize};
+use tch::{Cuda, Device, Kind};
+
+/// Whether a CUDA device can be used. Loads libtorch's CUDA half first: the linker drops it from programs that never call it
+/// by name, and a program without it reports no GPU even where there is one.
+pub fn cuda_available() -> bool {
+    load_cuda();
+    Cuda::is_available()
+}
+
+/// The device named by `"cpu"`, `"cuda"`, `"cuda:1"` or `"auto"` (CUDA when it is there).
+pub fn device(name: &str) -> Result<Device> {
+    let index = match name {
+        "cpu" => return Ok(Device::Cpu),
+        "auto" if !cuda_available() => return Ok(Device::Cpu),
+        "auto" | "cuda" => 0,
+        _ => match name.strip_prefix("cuda:").map(str::parse::<usize>) {
+            Some(Ok(index)) => index,
+            _ => bail!("no device is named {name:?}: use cpu, cuda, cuda:N or auto"),
+        },
+    };
+    if !cuda_available() {
+        bail!("device {name:?} was asked for, but libtorch finds no CUDA device: `recyclable doctor` says why");
+    }
+    let devices = Cuda::device_count();
+    if index as i64 >= devices {
+        bail!("device {name:?} was asked for, but there are {devices} CUDA devices (numbered from 0)");
+    }
+    Ok(Device::Cuda(index))
+}
+
+/// What the environment variable `RECYCLABLE_DEVICE` asks for; the CPU when it is not set.
+pub fn default_device() -> Result<Device> {
+    device(std::env::var("RECYCLABLE_DEVICE").as_deref().unwrap_or("cpu"))
+}
+
+/// A short name for reports: `cpu` or `cuda:0`.
+pub fn device_name(device: Device) -> String {
+    match device {
+        Device::Cuda(index) => format!("cuda:{index}"),
+        _ => "cpu".to_string(),
+    }
+}
+
+fn load_cuda() {
+    #[cfg(target_os = "linux")]
+    {
+        use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
+        use std::sync::Once;
+        static LOADED: Once = Once::new();
+        LOADED.call_once(|| {
+            // SAFETY: libtorch_cuda only registers its kernels when loaded; it stays loaded for good.
+            if let Ok(library) = unsafe { Library::open(Some("libtorch_cuda.so"), RTLD_NOW | RTLD_GLOBAL) } {
+                std::mem::forget(library);
+            }
+        });
+    }
+}
+
+/// The numbers matrix products are computed in. Weights, optimizer and losses stay in `f32` whatever is chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32-bit floating point throughout.
+    #[default]
+    Fp32,
+    /// Matrix products in bfloat16.
+    Bf16,
+    /// `bf16` where the hardware computes it natively, else `fp32`.
+    Auto,
+}
+
+impl Precision {
+    /// What this becomes on `device`: never `Auto`.
+    pub fn resolve(self, device: Device) -> Precision {
+        match (self, device) {
+            (Precision::Auto, Device::Cuda(_)) => Precision::Bf16,
+            (Precision::Auto, _) if cpu_has_bf16() => Precision::Bf16,
+            (Precision::Auto, _) => Precision::Fp32,
+            (chosen, _) => chosen,
+        }
+    }
+
+    /// The kind of the tensors that enter a matrix product.
+    pub(crate) fn kind(self, device: Device) -> Kind {
+        match self.resolve(device) {
+            Precision::Bf16 => Kind::BFloat16,
+            _ => Kind::Float,
+        }
+    }
+}
+
+impl FromStr for Precision {
+    type Err = anyhow::Error;
+
+    fn from_str(name: &str) -> Result<Precision> {
+        match name {
+            "fp32" => Ok(Precision::Fp32),
+            "bf16" => Ok(Precision::Bf16),
+            "auto" => Ok(Precision::Auto),
+            _ => bail!("no precision is named {name:?}: use fp32, bf16 or auto"),
+        }
+    }
+}
+
+impl std::fmt::Display for Precision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Precision::Fp32 => "fp32",
+            Precision::Bf16 => "bf16",
+            Precision::Auto => "auto",
+        })
+    }
+}
+
+fn cpu_has_bf16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        std::arch::is_x86_feature_detected!("avx512bf16")
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_devices_and_precisions_are_refused_with_the_choices() {
+        assert!(device("tpu").unwrap_err().to_string().contains("cpu, cuda, cuda:N or auto"));
+        assert!("fp8".parse::<Precision>().unwrap_err().to_string().contains("fp32, bf16 or auto"));
+        assert_eq!(device("cpu").unwrap(), Device::Cpu);
+    }
+
+    #[test]
+    fn auto_always_becomes_something_definite() {
+        assert_ne!(Precision::Auto.resolve(Device::Cpu), Precision::Auto);
+        assert_eq!(Precision::Fp32.resolve(Device::Cuda(0)), Precision::Fp32);
+    }
+}

@@ -1,0 +1,157 @@
+//! What tuning leaves behind, whatever the method.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tch::{Device, Tensor};
+
+use super::heads::classifier_tensors;
+use super::method::module_tensors;
+use super::roberta::backbone_tensors;
+use super::{Method, Model, Version};
+use crate::params::{Delta, Layout, Theta, read_safetensors, write_safetensors};
+
+/// The metadata key under which an adapted file keeps its card.
+const KEY: &str = "recyclable";
+
+/// Weights tuned for a task on one version of the model: Δ. Full fine-tuning fills `backbone`, adapters and LoRA fill
+/// `modules`; the head belongs to the task and is always kept whole, never differenced.
+#[derive(Debug)]
+pub struct Adapted {
+    pub backbone: Option<Delta>,
+    pub modules: Option<Theta>,
+    pub head: Theta,
+    pub card: Card,
+}
+
+/// Where adapted weights come from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Card {
+    /// How they were tuned.
+    pub method: Method,
+    /// The task and its labels, in the order of the head's scores.
+    pub task: String,
+    pub labels: Vec<String>,
+    /// Fingerprint of the backbone they were tuned on.
+    pub base: String,
+    /// Fingerprint of that backbone's layout (names and shapes): weights fit every base that shares it.
+    pub base_layout: String,
+    /// Everything needed to repeat the tuning.
+    pub recipe: Value,
+    /// Scores by name, as `dev_accuracy`.
+    pub scores: BTreeMap<String, f64>,
+    /// Fingerprints of the bases that the weights were tuned on before and recycled from, oldest first.
+    pub ancestry: Vec<String>,
+}
+
+impl Adapted {
+    /// What tuning changed: `model` is `base` after tuning.
+    pub fn of(model: &Model, base: &Version, task: &str, recipe: Value) -> Result<Adapted> {
+        let on_cpu = |theta: &Theta| theta.to_device(Device::Cpu);
+        let backbone = match model.method() {
+            Method::Full | Method::Matching(_) => Some((&on_cpu(model.backbone())? - &base.backbone)?),
+            Method::Adapter(_) | Method::Lora(_) => None,
+        };
+        let card = Card {
+            method: model.method().clone(),
+            task: task.to_string(),
+            labels: model.labels().to_vec(),
+            base: base.fingerprint()?,
+            base_layout: base.backbone.layout().fingerprint(),
+            recipe,
+            scores: BTreeMap::new(),
+            ancestry: Vec::new(),
+        };
+        Ok(Adapted { backbone, modules: model.modules().map(on_cpu).transpose()?, head: on_cpu(model.head())?, card })
+    }
+
+    /// M ⊕ Δ: the classifier these weights make of `base`, which may be another version than they were tuned on.
+    ///
+    /// Errors when the base has another layout.
+    pub fn apply(&self, base: &Version, device: Device) -> Result<Model> {
+        self.check_base(base)?;
+        let backbone = match &self.backbone {
+            Some(delta) => (&base.backbone + delta)?,
+            None => base.backbone.try_clone()?,
+        };
+        let modules = self.modules.as_ref().map(Theta::try_clone).transpose()?;
+        Model::from_parts(base, &self.card.labels, &self.card.method, backbone, modules, self.head.try_clone()?, device)
+    }
+
+    /// Refuses a base of another layout; says whether it is the one the weights were tuned on.
+    pub fn check_base(&self, base: &Version) -> Result<bool> {
+        let layout = base.backbone.layout().fingerprint();
+        ensure!(
+            layout == self.card.base_layout,
+            "these {} weights for task {} were tuned on a model of another architecture or vocabulary (layout {}, this base {layout}): \
+             they can only move to a version of the same family",
+            self.card.method.name(),
+            self.card.task,
+            self.card.base_layout
+        );
+        Ok(base.fingerprint()? == self.card.base)
+    }
+
+    /// A copy.
+    pub fn try_clone(&self) -> Result<Adapted> {
+        Ok(Adapted {
+            backbone: self.backbone.as_ref().map(Delta::try_clone).transpose()?,
+            modules: self.modules.as_ref().map(Theta::try_clone).transpose()?,
+            head: self.head.try_clone()?,
+            card: self.card.clone(),
+        })
+    }
+
+    /// Writes one safetensors file, atomically, with the card as its metadata.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let mut parts: Vec<(&str, &Theta)> = Vec::new();
+        parts.extend(self.backbone.as_deref().map(|delta| ("delta.", delta)));
+        parts.extend(self.modules.as_ref().map(|modules| ("modules.", modules)));
+        parts.push(("head.", &self.head));
+        write_safetensors(path, &parts, KEY, &serde_json::to_string(&self.card)?)
+    }
+
+    /// Reads what [`Adapted::save`] wrote, for versions like `base`.
+    pub fn load(path: impl AsRef<Path>, base: &Version) -> Result<Adapted> {
+        let path = path.as_ref();
+        let file = read_safetensors(path)?;
+        let card: Card = match file.metadata.get(KEY) {
+            None => bail!(
+                "{} holds tensors but no card of adapted weights: it was not written by this library",
+                path.display()
+            ),
+            Some(text) => {
+                serde_json::from_str(text).with_context(|| format!("the card in {} is broken", path.display()))?
+            }
+        };
+        let mut groups: HashMap<&str, HashMap<String, Tensor>> = HashMap::new();
+        for (name, tensor) in file.tensors {
+            let Some((group, rest)) =
+                ["delta.", "modules.", "head."].iter().find_map(|g| Some((*g, name.strip_prefix(g)?)))
+            else {
+                bail!("{} holds an unexpected tensor {name}", path.display());
+            };
+            groups.entry(group).or_default().insert(rest.to_string(), tensor);
+        }
+        let source = path.display().to_string();
+        let mut fill = |group: &str, tensors: Vec<(String, Vec<i64>)>| -> Result<Option<Theta>> {
+            match (groups.remove(group), tensors.is_empty()) {
+                (None, true) => Ok(None),
+                (found, _) => {
+                    Theta::from_loaded(Arc::new(Layout::new(tensors)?), found.unwrap_or_default(), &source).map(Some)
+                }
+            }
+        };
+        let moves_backbone = matches!(card.method, Method::Full | Method::Matching(_));
+        let delta = fill("delta.", if moves_backbone { backbone_tensors(&base.config) } else { Vec::new() })?;
+        let modules = fill("modules.", module_tensors(&base.config, &card.method)?)?;
+        let head = fill("head.", classifier_tensors(&base.config, card.labels.len()))?.context("there is no head")?;
+        let adapted = Adapted { backbone: delta.map(Delta::new), modules, head, card };
+        adapted.check_base(base).with_context(|| source.clone())?;
+        Ok(adapted)
+    }
+}

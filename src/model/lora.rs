@@ -1,0 +1,32 @@
+//! Low-rank updates of linear maps.
+
+use anyhow::Result;
+use tch::Tensor;
+
+use super::leaves::Leaves;
+use super::method::LoraConfig;
+use super::roberta::{Pass, linear};
+
+/// (alpha / rank) · B·A·x, with A: (rank, in) and B: (out, rank).
+#[derive(Debug)]
+pub(crate) struct Lora {
+    a: Tensor,
+    b: Tensor,
+    scale: f64,
+}
+
+impl Lora {
+    /// The update of the linear map `name`, or nothing where that map is not a target.
+    pub fn new(leaves: &Leaves, name: &str, config: &LoraConfig) -> Result<Option<Lora>> {
+        let (a, b) = (format!("{name}.lora_A.weight"), format!("{name}.lora_B.weight"));
+        if !leaves.contains(&a) {
+            return Ok(None);
+        }
+        Ok(Some(Lora { a: leaves.get(&a)?, b: leaves.get(&b)?, scale: config.alpha / config.rank as f64 }))
+    }
+
+    pub fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
+        let inner = linear(x, &self.a, None, pass)?; // (…, rank)
+        Ok(linear(&inner, &self.b, None, pass)?.f_mul_scalar(self.scale)?)
+    }
+}

@@ -1,0 +1,307 @@
+//! RoBERTa with its heads, adapters and LoRA, over flat parameters.
+
+mod adapted;
+mod config;
+mod heads;
+mod leaves;
+mod lora;
+mod method;
+mod roberta;
+mod version;
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Map, Value};
+use tch::{Device, Kind, Tensor};
+
+pub use adapted::{Adapted, Card};
+pub use config::RobertaConfig;
+pub use method::{AdapterConfig, AdapterPosition, LoraConfig, Method};
+pub use version::Version;
+
+use crate::device::Precision;
+use crate::params::{Theta, write_safetensors};
+use crate::seed;
+use crate::text::{TokenBatch, Tokenizer};
+use heads::{ClassifierHead, Head, LmHead, classifier_tensors};
+use leaves::Leaves;
+use lora::Lora;
+use method::module_tensors;
+use roberta::Roberta;
+pub(crate) use roberta::{Encoded, Pass, Rows};
+use version::{initialised, save_tokenizer};
+
+/// A model ready to compute: three flat parameter vectors and the network wired to them.
+#[derive(Debug)]
+pub struct Model {
+    config: RobertaConfig,
+    method: Method,
+    labels: Vec<String>,
+    precision: Precision,
+    backbone: Part,
+    modules: Option<Part>,
+    head: Part,
+    net: Roberta,
+    head_net: Head,
+}
+
+/// Parameters and the leaves that share their memory.
+#[derive(Debug)]
+pub(crate) struct Part {
+    pub theta: Theta,
+    pub leaves: Leaves,
+}
+
+impl Part {
+    fn new(theta: Theta) -> Result<Part> {
+        Ok(Part { leaves: Leaves::of(&theta)?, theta })
+    }
+}
+
+impl Model {
+    /// The masked language model of a version, all of it trained.
+    pub fn masked_lm(version: &Version, device: Device) -> Result<Model> {
+        let (backbone, head) = (version.backbone.to_device(device)?, version.lm_head.to_device(device)?);
+        Model::wire(version.config.clone(), Method::Full, Vec::new(), backbone, None, head)
+    }
+
+    /// A classifier on this version with fresh modules and head, both drawn from `seed` alone: equal seeds give equal heads
+    /// and modules on every version of a family.
+    pub fn classifier(
+        version: &Version,
+        labels: &[String],
+        method: &Method,
+        seed: u64,
+        device: Device,
+    ) -> Result<Model> {
+        let modules = fresh_modules(&version.config, method, seed)?;
+        let head = fresh_head(&version.config, labels, seed)?;
+        Model::from_parts(version, labels, method, version.backbone.try_clone()?, modules, head, device)
+    }
+
+    /// A classifier made of these parts; `version` gives the configuration.
+    pub(crate) fn from_parts(
+        version: &Version,
+        labels: &[String],
+        method: &Method,
+        backbone: Theta,
+        modules: Option<Theta>,
+        head: Theta,
+        device: Device,
+    ) -> Result<Model> {
+        ensure!(labels.len() >= 2, "a classifier needs at least two labels, there are {}: {labels:?}", labels.len());
+        let modules = modules.map(|modules| modules.to_device(device)).transpose()?;
+        let (backbone, head) = (backbone.to_device(device)?, head.to_device(device)?);
+        Model::wire(version.config.clone(), method.clone(), labels.to_vec(), backbone, modules, head)
+    }
+
+    fn wire(
+        config: RobertaConfig,
+        method: Method,
+        labels: Vec<String>,
+        backbone: Theta,
+        modules: Option<Theta>,
+        head: Theta,
+    ) -> Result<Model> {
+        let (backbone, head) = (Part::new(backbone)?, Part::new(head)?);
+        let modules = modules.map(Part::new).transpose()?;
+        let net = Roberta::new(&config, &backbone.leaves, &method, modules.as_ref().map(|part| &part.leaves))?;
+        let head_net = if labels.is_empty() {
+            Head::MaskedLm(LmHead::new(&head.leaves, config.layer_norm_eps)?)
+        } else {
+            Head::Classifier(ClassifierHead::new(&head.leaves, &config)?)
+        };
+        let trains = method.trains_backbone()?;
+        backbone.leaves.set_trainable(&trains)?;
+        for part in modules.iter().chain([&head]) {
+            part.leaves.set_trainable(|_| true)?;
+        }
+        let precision = Precision::Fp32;
+        Ok(Model { config, method, labels, precision, backbone, modules, head, net, head_net })
+    }
+
+    /// The same model computing its matrix products in another precision.
+    pub fn with_precision(mut self, precision: Precision) -> Model {
+        self.precision = precision.resolve(self.device());
+        self
+    }
+
+    /// The precision matrix products are computed in: never `Auto`.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    pub fn config(&self) -> &RobertaConfig {
+        &self.config
+    }
+
+    /// The class names of a classifier, in the order of its scores.
+    pub fn labels(&self) -> &[String] {
+        &self.labels
+    }
+
+    pub fn method(&self) -> &Method {
+        &self.method
+    }
+
+    pub fn device(&self) -> Device {
+        self.backbone.theta.device()
+    }
+
+    /// The encoder's parameters.
+    pub fn backbone(&self) -> &Theta {
+        &self.backbone.theta
+    }
+
+    /// The adapters' or LoRA's parameters.
+    pub fn modules(&self) -> Option<&Theta> {
+        self.modules.as_ref().map(|part| &part.theta)
+    }
+
+    /// The head's parameters.
+    pub fn head(&self) -> &Theta {
+        &self.head.theta
+    }
+
+    /// Backbone, modules, head: the parts that exist, mutably.
+    pub(crate) fn parts_mut(&mut self) -> impl Iterator<Item = &mut Part> {
+        [Some(&mut self.backbone), self.modules.as_mut(), Some(&mut self.head)].into_iter().flatten()
+    }
+
+    /// Backbone, modules, head: the parts that exist.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = &Part> {
+        [Some(&self.backbone), self.modules.as_ref(), Some(&self.head)].into_iter().flatten()
+    }
+
+    /// Names of the parameters that training moves.
+    pub fn trainable(&self) -> Vec<String> {
+        self.parts().flat_map(|part| part.leaves.trainable()).collect()
+    }
+
+    /// Chooses what training moves: the parameters for which `trainable` says so.
+    pub fn set_trainable(&self, trainable: impl Fn(&str) -> bool) -> Result<()> {
+        self.parts().try_for_each(|part| part.leaves.set_trainable(&trainable))
+    }
+
+    /// ∂loss/∂θ of every trained parameter, by name; zero where the loss does not depend on it.
+    pub fn gradients(&self, loss: &Tensor) -> Result<Vec<(String, Tensor)>> {
+        let names = self.trainable();
+        let find = |name: &String| self.parts().find_map(|part| part.leaves.get(name).ok());
+        let leaves: Vec<Tensor> = names.iter().filter_map(find).collect();
+        let zero =
+            leaves.iter().map(|leaf| leaf.f_sum(Kind::Float)?.f_mul_scalar(0.0)).collect::<Result<Vec<_>, _>>()?;
+        let loss = loss.f_add(&Tensor::f_stack(&zero, 0)?.f_sum(Kind::Float)?)?;
+        let gradients = Tensor::f_run_backward(&[loss], &leaves, false, false)?;
+        Ok(names.into_iter().zip(gradients).collect())
+    }
+
+    /// Runs the encoder.
+    pub(crate) fn encode(&self, tokens: &TokenBatch, mut pass: Pass) -> Result<(Encoded, Pass)> {
+        pass.kind = self.precision.kind(self.device());
+        let encoded = self.net.forward(&tokens.input_ids, tokens.attention_mask.as_ref(), &pass)?;
+        Ok((encoded, pass))
+    }
+
+    /// Class scores (b, classes).
+    pub fn logits(&self, tokens: &TokenBatch) -> Result<Tensor> {
+        Ok(self.classify(tokens, Pass::evaluation())?.0)
+    }
+
+    /// Class scores (b, classes) and whatever else the pass asked for.
+    pub(crate) fn classify(&self, tokens: &TokenBatch, mut pass: Pass) -> Result<(Tensor, Encoded)> {
+        let Head::Classifier(head) = &self.head_net else { bail!("this is a masked language model, not a classifier") };
+        pass.rows = Rows::First;
+        let (encoded, pass) = self.encode(tokens, pass)?;
+        Ok((head.forward(&encoded, &pass)?, encoded))
+    }
+
+    /// Vocabulary scores: (b, t, vocabulary), or (m, vocabulary) for the flat positions (m) given as indices into b·t.
+    pub fn mlm_logits(&self, tokens: &TokenBatch, positions: Option<&Tensor>) -> Result<Tensor> {
+        self.predict(tokens, positions, Pass::evaluation())
+    }
+
+    pub(crate) fn predict(&self, tokens: &TokenBatch, positions: Option<&Tensor>, mut pass: Pass) -> Result<Tensor> {
+        let Head::MaskedLm(head) = &self.head_net else { bail!("this is a classifier, not a masked language model") };
+        if let Some(positions) = positions {
+            pass.rows = Rows::At(positions.shallow_clone());
+        }
+        let (encoded, pass) = self.encode(tokens, pass)?;
+        let logits = head.forward(&encoded.last, self.net.word_embeddings(), &pass)?;
+        Ok(if positions.is_some() { logits.f_squeeze_dim(0)? } else { logits })
+    }
+
+    /// The embeddings' output and every layer's, each (b, t, h).
+    pub fn hidden_states(&self, tokens: &TokenBatch) -> Result<Vec<Tensor>> {
+        Ok(self.encode(tokens, Pass { hidden_states: true, ..Pass::evaluation() })?.0.hidden_states)
+    }
+
+    /// Every layer's hidden states and attention weights (b, heads, t, t), by the explicit formula instead of the fused kernel.
+    pub fn attentions(&self, tokens: &TokenBatch) -> Result<(Vec<Tensor>, Vec<Tensor>)> {
+        let pass = Pass { hidden_states: true, attentions: true, ..Pass::evaluation() };
+        let encoded = self.encode(tokens, pass)?.0;
+        Ok((encoded.hidden_states, encoded.attentions))
+    }
+
+    /// Writes a classifier as a `RobertaForSequenceClassification` folder. Adapters and LoRA have no place in one: save the
+    /// [`Adapted`] weights instead.
+    pub fn save(&self, folder: impl AsRef<Path>, tokenizer: &Tokenizer) -> Result<()> {
+        let folder = folder.as_ref();
+        ensure!(
+            !self.labels.is_empty(),
+            "only a classifier is saved this way; save a `Version` for a masked language model"
+        );
+        ensure!(
+            self.modules.is_none(),
+            "a model with {} modules does not fit a RobertaForSequenceClassification folder: save the adapted weights",
+            self.method.name()
+        );
+        let parts = [("", &self.backbone.theta), ("", &self.head.theta)];
+        write_safetensors(folder.join("model.safetensors"), &parts, "format", "pt")?;
+        save_tokenizer(tokenizer, &self.config, folder)?;
+        let mut config = self.config.clone();
+        let numbered = self.labels.iter().enumerate();
+        let id2label: Map<_, _> =
+            numbered.clone().map(|(id, label)| (id.to_string(), Value::from(label.as_str()))).collect();
+        let label2id: Map<_, _> = numbered.map(|(id, label)| (label.clone(), Value::from(id))).collect();
+        config.other.insert("id2label".to_string(), Value::Object(id2label));
+        config.other.insert("label2id".to_string(), Value::Object(label2id));
+        config.save(folder.join("config.json"), "RobertaForSequenceClassification")
+    }
+}
+
+/// A fresh classification head.
+pub(crate) fn fresh_head(config: &RobertaConfig, labels: &[String], seed: u64) -> Result<Theta> {
+    let mut rng = seed::rng(seed, "classification-head", 0);
+    initialised(classifier_tensors(config, labels.len()), config.initializer_range, &mut rng)
+}
+
+/// Fresh modules of a method, or nothing where it has none.
+pub(crate) fn fresh_modules(config: &RobertaConfig, method: &Method, seed: u64) -> Result<Option<Theta>> {
+    method.validate()?;
+    let tensors = module_tensors(config, method)?;
+    if tensors.is_empty() {
+        return Ok(None);
+    }
+    let mut rng = seed::rng(seed, "modules", 0);
+    let std = if let Method::Adapter(adapter) = method { adapter.initializer_range } else { 1.0 };
+    let mut modules = initialised(tensors, std, &mut rng).context("cannot make the modules")?;
+    if let Method::Lora(_) = method {
+        initialise_lora(&mut modules, &mut rng)?;
+    }
+    Ok(Some(modules))
+}
+
+/// A uniform in ±1/√in (Kaiming with a = √5, as in peft), B zero.
+fn initialise_lora(modules: &mut Theta, rng: &mut rand_xoshiro::Xoshiro256PlusPlus) -> Result<()> {
+    use rand::RngExt;
+    for entry in modules.layout().clone().entries() {
+        let bound = if entry.name.ends_with("lora_B.weight") { 0.0 } else { 1.0 / (entry.shape[1] as f32).sqrt() };
+        let numbers: Vec<f32> = (0..entry.len).map(|_| (rng.random::<f32>() * 2.0 - 1.0) * bound).collect();
+        modules.set(
+            &entry.name,
+            &Tensor::f_from_slice(&numbers)?.f_to_kind(Kind::Float)?.f_view(entry.shape.as_slice())?,
+        )?;
+    }
+    Ok(())
+}

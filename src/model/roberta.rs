@@ -1,0 +1,422 @@
+//! RoBERTa, top to bottom in the order of computation: embeddings, attention, feed-forward, encoder.
+//!
+//! Names and arithmetic are those of `RobertaModel` in transformers (modeling_roberta.py), without its pooler.
+//! Shapes: b sequences, t positions, h hidden size, n heads of size d = h / n, r rows that the last layer is asked for.
+
+use std::cell::RefCell;
+
+use anyhow::{Context, Result, ensure};
+use rand::RngExt;
+use rand_xoshiro::Xoshiro256PlusPlus;
+use tch::{Device, Kind, Tensor};
+
+use super::leaves::Leaves;
+use super::method::{AdapterPosition, Method, adapter_places};
+use super::{Lora, RobertaConfig};
+
+/// Names and shapes of the backbone.
+pub(crate) fn backbone_tensors(config: &RobertaConfig) -> Vec<(String, Vec<i64>)> {
+    let h = config.hidden_size;
+    let mut tensors = Vec::new();
+    let mut add = |name: String, shape: &[i64]| tensors.push((name, shape.to_vec()));
+    let embeddings = "roberta.embeddings";
+    add(format!("{embeddings}.word_embeddings.weight"), &[config.vocab_size, h]);
+    add(format!("{embeddings}.position_embeddings.weight"), &[config.max_position_embeddings, h]);
+    add(format!("{embeddings}.token_type_embeddings.weight"), &[config.type_vocab_size, h]);
+    add(format!("{embeddings}.LayerNorm.weight"), &[h]);
+    add(format!("{embeddings}.LayerNorm.bias"), &[h]);
+    for layer in 0..config.num_hidden_layers {
+        let prefix = format!("roberta.encoder.layer.{layer}");
+        for (name, out, input) in super::method::linear_maps(config) {
+            add(format!("{prefix}.{name}.weight"), &[out, input]);
+            add(format!("{prefix}.{name}.bias"), &[out]);
+        }
+        for norm in ["attention.output.LayerNorm", "output.LayerNorm"] {
+            add(format!("{prefix}.{norm}.weight"), &[h]);
+            add(format!("{prefix}.{norm}.bias"), &[h]);
+        }
+    }
+    tensors
+}
+
+/// How one forward pass is to be computed.
+pub(crate) struct Pass {
+    /// Draws dropout masks; `None` in evaluation.
+    pub dropout: Option<RefCell<Xoshiro256PlusPlus>>,
+    /// The kind of the tensors that enter matrix products.
+    pub kind: Kind,
+    /// What the last layer is computed for.
+    pub rows: Rows,
+    /// Keep the hidden states of every layer.
+    pub hidden_states: bool,
+    /// Keep the attention weights of every layer, on the explicit path.
+    pub attentions: bool,
+}
+
+/// The positions whose last hidden state is wanted: the last layer is not computed for others.
+pub(crate) enum Rows {
+    All,
+    /// `<s>`, the first of each sequence: the result is (b, 1, h).
+    First,
+    /// These, as indices into b·t: the result is (1, r, h).
+    At(Tensor),
+}
+
+impl Pass {
+    pub fn evaluation() -> Pass {
+        Pass { dropout: None, kind: Kind::Float, rows: Rows::All, hidden_states: false, attentions: false }
+    }
+
+    /// A training pass whose dropout masks depend on this generator alone. On CUDA libtorch draws them, seeded from it.
+    pub fn training(mut rng: Xoshiro256PlusPlus, device: Device) -> Pass {
+        if device.is_cuda() {
+            tch::manual_seed(rng.random::<i64>());
+        }
+        Pass { dropout: Some(RefCell::new(rng)), ..Pass::evaluation() }
+    }
+
+    fn drops(&self, p: f64) -> bool {
+        p > 0.0 && self.dropout.is_some()
+    }
+
+    /// x with each element zeroed with probability p and scaled by 1 / (1 − p) otherwise.
+    ///
+    /// On the CPU the mask comes from the pass's own generator: libtorch's is shared by the process, cannot be saved, and is slow.
+    pub fn dropout(&self, x: &Tensor, p: f64) -> Result<Tensor> {
+        let Some(rng) = self.dropout.as_ref().filter(|_| p > 0.0) else { return Ok(x.shallow_clone()) };
+        if x.device().is_cuda() {
+            return Ok(x.f_dropout(p, true)?);
+        }
+        let (threshold, keep) = ((p * 4_294_967_296.0) as u32, (1.0 / (1.0 - p)) as f32);
+        let mut rng = rng.borrow_mut();
+        let mut mask = vec![0_f32; x.numel()];
+        for pair in mask.chunks_mut(2) {
+            let bits = rng.random::<u64>();
+            for (value, bits) in pair.iter_mut().zip([bits as u32, (bits >> 32) as u32]) {
+                *value = if bits < threshold { 0.0 } else { keep };
+            }
+        }
+        let mask = Tensor::f_from_slice(&mask)?.f_view(x.size().as_slice())?.f_to_kind(x.kind())?;
+        Ok(x.f_mul(&mask)?)
+    }
+}
+
+/// y = x·Wᵀ + b, plus a low-rank update where LoRA is in place.
+#[derive(Debug)]
+pub(crate) struct Linear {
+    weight: Tensor,
+    bias: Tensor,
+    lora: Option<Lora>,
+}
+
+impl Linear {
+    pub fn new(leaves: &Leaves, name: &str) -> Result<Linear> {
+        Ok(Linear {
+            weight: leaves.get(&format!("{name}.weight"))?,
+            bias: leaves.get(&format!("{name}.bias"))?,
+            lora: None,
+        })
+    }
+
+    pub fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
+        let y = linear(x, &self.weight, Some(&self.bias), pass)?;
+        match &self.lora {
+            None => Ok(y),
+            Some(lora) => Ok(y.f_add(&lora.forward(x, pass)?)?),
+        }
+    }
+}
+
+/// x·Wᵀ + b in the pass's kind: weights stay in `f32` and are cast for the product.
+pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, pass: &Pass) -> Result<Tensor> {
+    if pass.kind == Kind::Float {
+        return Ok(x.f_linear(weight, bias)?);
+    }
+    let bias = bias.map(|bias| bias.f_to_kind(pass.kind)).transpose()?;
+    Ok(x.f_to_kind(pass.kind)?.f_linear(&weight.f_to_kind(pass.kind)?, bias.as_ref())?)
+}
+
+#[derive(Debug)]
+pub(crate) struct LayerNorm {
+    weight: Tensor,
+    bias: Tensor,
+    eps: f64,
+}
+
+impl LayerNorm {
+    pub fn new(leaves: &Leaves, name: &str, eps: f64) -> Result<LayerNorm> {
+        Ok(LayerNorm {
+            weight: leaves.get(&format!("{name}.weight"))?,
+            bias: leaves.get(&format!("{name}.bias"))?,
+            eps,
+        })
+    }
+
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let x = x.f_to_kind(Kind::Float)?;
+        Ok(x.f_layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), self.eps, true)?)
+    }
+}
+
+/// h + W_up · gelu_tanh(W_down · h + b_down) + b_up
+#[derive(Debug)]
+struct Adapter {
+    down: Linear,
+    up: Linear,
+}
+
+impl Adapter {
+    fn forward(&self, h: &Tensor, pass: &Pass) -> Result<Tensor> {
+        let inner = self.down.forward(h, pass)?.f_gelu("tanh")?; // (…, bottleneck)
+        Ok(h.f_add(&self.up.forward(&inner, pass)?)?)
+    }
+}
+
+/// The adapters of one sublayer: at most one of the two positions is filled.
+#[derive(Debug, Default)]
+struct Adapters {
+    in_sublayer: Option<Adapter>,
+    after_sublayer: Option<Adapter>,
+}
+
+/// What stands behind attention and behind the feed-forward map: LayerNorm(residual + dropout(W·x + b)).
+#[derive(Debug)]
+struct SublayerOutput {
+    dense: Linear,
+    norm: LayerNorm,
+    dropout: f64,
+    adapters: Adapters,
+}
+
+impl SublayerOutput {
+    fn forward(&self, x: &Tensor, residual: &Tensor, pass: &Pass) -> Result<Tensor> {
+        let mut y = self.dense.forward(x, pass)?;
+        if let Some(adapter) = &self.adapters.in_sublayer {
+            y = adapter.forward(&y, pass)?;
+        }
+        let y = self.norm.forward(&pass.dropout(&y, self.dropout)?.f_add(residual)?)?;
+        match &self.adapters.after_sublayer {
+            None => Ok(y),
+            Some(adapter) => adapter.forward(&y, pass),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Embeddings {
+    word: Tensor,
+    position: Tensor,
+    token_type: Tensor,
+    norm: LayerNorm,
+    dropout: f64,
+    pad_token_id: i64,
+}
+
+impl Embeddings {
+    fn forward(&self, input_ids: &Tensor, pass: &Pass) -> Result<Tensor> {
+        let filled = input_ids.f_ne(self.pad_token_id)?; // (b, t)
+        let positions = (filled.f_cumsum(1, Kind::Int64)? * &filled).f_add_scalar(self.pad_token_id)?; // (b, t)
+        let words = Tensor::f_embedding(&self.word, input_ids, self.pad_token_id, false, false)
+            .context("a token id lies outside the model's vocabulary: is this the tokenizer of this model?")?;
+        let positions = Tensor::f_embedding(&self.position, &positions, self.pad_token_id, false, false)?;
+        let sum = words.f_add(&self.token_type.f_select(0, 0)?)?.f_add(&positions)?; // (b, t, h)
+        pass.dropout(&self.norm.forward(&sum)?, self.dropout)
+    }
+}
+
+#[derive(Debug)]
+struct SelfAttention {
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    heads: i64,
+    dropout: f64,
+}
+
+impl SelfAttention {
+    /// Returns the mixed values (b, q, h) and, when asked for, the weights (b, n, q, t).
+    fn forward(
+        &self,
+        queries: &Tensor,
+        x: &Tensor,
+        mask: Option<&Tensor>,
+        pass: &Pass,
+    ) -> Result<(Tensor, Option<Tensor>)> {
+        let (b, q_len, h) = queries.size3()?;
+        let t = x.size()[1];
+        let split = |y: Tensor, len: i64| y.f_view([b, len, self.heads, h / self.heads])?.f_transpose(1, 2);
+        let q = split(self.query.forward(queries, pass)?, q_len)?; // (b, n, q, d)
+        let k = split(self.key.forward(x, pass)?, t)?; // (b, n, t, d)
+        let v = split(self.value.forward(x, pass)?, t)?; // (b, n, t, d)
+        // libtorch's flash kernel does not take dropout on the CPU, and its own dropout draws from the process's generator.
+        let (mixed, weights) = if pass.attentions || pass.drops(self.dropout) {
+            let (mixed, weights) = explicit_attention(&q, &k, &v, mask, |weights| pass.dropout(weights, self.dropout))?;
+            (mixed, pass.attentions.then_some(weights))
+        } else {
+            (Tensor::f_scaled_dot_product_attention(&q, &k, &v, mask, 0.0, false, None, false)?, None)
+        };
+        let mixed = mixed.f_transpose(1, 2)?.f_reshape([b, q_len, h])?; // (b, q, h)
+        Ok((mixed, weights))
+    }
+}
+
+/// softmax(q·kᵀ/√d)·v with its weights (b, n, q, t), as given by the formula.
+fn explicit_attention(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    mask: Option<&Tensor>,
+    dropout: impl Fn(&Tensor) -> Result<Tensor>,
+) -> Result<(Tensor, Tensor)> {
+    let scale = 1.0 / (*q.size().last().context("queries have no dimensions")? as f64).sqrt();
+    let mut scores = q.f_matmul(&k.f_transpose(-2, -1)?)?.f_mul_scalar(scale)?; // (b, n, q, t)
+    if let Some(mask) = mask {
+        scores = scores.f_masked_fill(&mask.f_logical_not()?, f64::NEG_INFINITY)?;
+    }
+    let weights = scores.f_softmax(-1, Kind::Float)?;
+    let mixed = dropout(&weights)?.f_to_kind(v.kind())?.f_matmul(v)?; // (b, n, q, d)
+    Ok((mixed, weights))
+}
+
+#[derive(Debug)]
+struct Layer {
+    attention: SelfAttention,
+    attention_output: SublayerOutput,
+    intermediate: Linear,
+    output: SublayerOutput,
+}
+
+impl Layer {
+    fn forward(&self, x: &Tensor, mask: Option<&Tensor>, rows: &Rows, pass: &Pass) -> Result<(Tensor, Option<Tensor>)> {
+        let (_, _, h) = x.size3()?;
+        let queries = if let Rows::First = rows { x.f_narrow(1, 0, 1)? } else { x.shallow_clone() };
+        let (mixed, weights) = self.attention.forward(&queries, x, mask, pass)?;
+        let (mixed, residual) = match rows {
+            Rows::At(rows) => {
+                let pick = |y: &Tensor| y.f_reshape([-1, h])?.f_index_select(0, rows)?.f_unsqueeze(0); // (1, r, h)
+                (pick(&mixed)?, pick(&queries)?)
+            }
+            _ => (mixed, queries),
+        };
+        let attended = self.attention_output.forward(&mixed, &residual, pass)?;
+        let inner = self.intermediate.forward(&attended, pass)?.f_gelu("none")?; // (…, intermediate)
+        Ok((self.output.forward(&inner, &attended, pass)?, weights))
+    }
+}
+
+/// What a forward pass gives.
+pub(crate) struct Encoded {
+    /// The last hidden state of the rows asked for.
+    pub last: Tensor,
+    /// The embeddings' output, then each layer's: each (b, t, h), but for the last one, which holds the rows asked for.
+    pub hidden_states: Vec<Tensor>,
+    /// Each layer's attention weights (b, n, q, t).
+    pub attentions: Vec<Tensor>,
+}
+
+/// The encoder with its embeddings and whatever modules sit inside.
+#[derive(Debug)]
+pub(crate) struct Roberta {
+    embeddings: Embeddings,
+    layers: Vec<Layer>,
+    max_length: i64,
+}
+
+impl Roberta {
+    /// Wires the leaves of a backbone, and of the modules of `method`, into a network.
+    pub fn new(
+        config: &RobertaConfig,
+        backbone: &Leaves,
+        method: &Method,
+        modules: Option<&Leaves>,
+    ) -> Result<Roberta> {
+        let linear = |name: String| -> Result<Linear> {
+            let mut linear = Linear::new(backbone, &name)?;
+            if let (Method::Lora(lora), Some(leaves)) = (method, modules) {
+                linear.lora = Lora::new(leaves, &name, lora)?;
+            }
+            Ok(linear)
+        };
+        let norm = |name: String| LayerNorm::new(backbone, &name, config.layer_norm_eps);
+        let adapters = |prefix: &str, which: usize| -> Result<Adapters> {
+            let (Method::Adapter(adapter), Some(leaves)) = (method, modules) else { return Ok(Adapters::default()) };
+            let name = format!("{prefix}.{}", adapter_places(adapter.position)[which]);
+            let down = Linear::new(leaves, &format!("{name}.down_proj"))?;
+            let adapter_here = Adapter { down, up: Linear::new(leaves, &format!("{name}.up_proj"))? };
+            Ok(match adapter.position {
+                AdapterPosition::InSublayer => Adapters { in_sublayer: Some(adapter_here), after_sublayer: None },
+                AdapterPosition::AfterSublayer => Adapters { in_sublayer: None, after_sublayer: Some(adapter_here) },
+            })
+        };
+        let dropout = config.hidden_dropout_prob;
+        let layer = |index: usize| -> Result<Layer> {
+            let at = format!("roberta.encoder.layer.{index}");
+            Ok(Layer {
+                attention: SelfAttention {
+                    query: linear(format!("{at}.attention.self.query"))?,
+                    key: linear(format!("{at}.attention.self.key"))?,
+                    value: linear(format!("{at}.attention.self.value"))?,
+                    heads: config.num_attention_heads,
+                    dropout: config.attention_probs_dropout_prob,
+                },
+                attention_output: SublayerOutput {
+                    dense: linear(format!("{at}.attention.output.dense"))?,
+                    norm: norm(format!("{at}.attention.output.LayerNorm"))?,
+                    dropout,
+                    adapters: adapters(&at, 0)?,
+                },
+                intermediate: linear(format!("{at}.intermediate.dense"))?,
+                output: SublayerOutput {
+                    dense: linear(format!("{at}.output.dense"))?,
+                    norm: norm(format!("{at}.output.LayerNorm"))?,
+                    dropout,
+                    adapters: adapters(&at, 1)?,
+                },
+            })
+        };
+        let at = "roberta.embeddings";
+        Ok(Roberta {
+            embeddings: Embeddings {
+                word: backbone.get(&format!("{at}.word_embeddings.weight"))?,
+                position: backbone.get(&format!("{at}.position_embeddings.weight"))?,
+                token_type: backbone.get(&format!("{at}.token_type_embeddings.weight"))?,
+                norm: norm(format!("{at}.LayerNorm"))?,
+                dropout,
+                pad_token_id: config.pad_token_id,
+            },
+            layers: (0..config.num_hidden_layers).map(layer).collect::<Result<_>>()?,
+            max_length: config.max_length(),
+        })
+    }
+
+    /// Runs the encoder on `input_ids` (b, t); `attention_mask` (b, t) is true where there is a token to attend to.
+    pub fn forward(&self, input_ids: &Tensor, attention_mask: Option<&Tensor>, pass: &Pass) -> Result<Encoded> {
+        let (_, t) = input_ids.size2().context("input ids must be (batch, length)")?;
+        ensure!(
+            t <= self.max_length,
+            "a sequence of {t} tokens is longer than the model's {} positions: truncate it",
+            self.max_length
+        );
+        let mask = attention_mask.map(|mask| mask.f_to_kind(Kind::Bool)?.f_unsqueeze(1)?.f_unsqueeze(1)).transpose()?; // (b, 1, 1, t)
+        let mut x = self.embeddings.forward(input_ids, pass)?; // (b, t, h)
+        let (mut hidden_states, mut attentions) = (Vec::new(), Vec::new());
+        for (index, layer) in self.layers.iter().enumerate() {
+            let rows = if index + 1 == self.layers.len() { &pass.rows } else { &Rows::All };
+            let (y, weights) = layer.forward(&x, mask.as_ref(), rows, pass)?;
+            let below = std::mem::replace(&mut x, y);
+            if pass.hidden_states {
+                hidden_states.push(below);
+            }
+            attentions.extend(weights);
+        }
+        if pass.hidden_states {
+            hidden_states.push(x.shallow_clone());
+        }
+        Ok(Encoded { last: x, hidden_states, attentions })
+    }
+
+    /// The word embeddings, to which the masked-LM decoder is tied.
+    pub fn word_embeddings(&self) -> &Tensor {
+        &self.embeddings.word
+    }
+}
