@@ -79,7 +79,7 @@ impl Corpus {
         write_atomic(path, out.as_bytes())
     }
 
-    /// The documents whose [`hash_share`] lies in `[lo, hi)`. It depends on a document's text alone, so the same documents
+    /// The documents whose hash share lies in `[lo, hi)`. It depends on a document's text alone, so the same documents
     /// fall into the same share whatever else the corpus holds: `by_hash(0.0, 0.02)` is a held-out set for good.
     pub fn by_hash(&self, lo: f64, hi: f64) -> Self {
         let inside = |text: &&String| (lo..hi).contains(&hash_share(text));

@@ -312,7 +312,7 @@ fn has_nvidia_driver() -> bool {
 fn devices(cpu: &str) -> Vec<Device> {
     let model = field(cpu, "model name").next().map(str::to_owned);
     let mut devices = vec![Device { name: "cpu".to_owned(), description: model }];
-    if tch::Cuda::is_available() {
+    if recyclable::device::cuda_available() {
         let names = Command::new("nvidia-smi").args(["--query-gpu=name", "--format=csv,noheader"]).output();
         let names = names.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
         let mut names = names.lines().map(|line| line.trim().to_owned());
