@@ -118,3 +118,61 @@ pub(super) fn read_utf8(path: &Path) -> Result<String> {
         anyhow::anyhow!("{}:{line}: not UTF-8; convert the file (say, with iconv -t UTF-8)", path.display())
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_formats_give_back_what_was_saved() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let corpus = Corpus::new("c", vec!["Ein Wort, \"zwei\"".into(), "třetí 語".into()])?;
+        for file in ["c.txt", "c.jsonl"] {
+            corpus.save(folder.path().join(file))?;
+            assert_eq!(Corpus::load(folder.path().join(file))?, corpus);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn empty_lines_and_carriage_returns_do_not_count() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("news.txt");
+        std::fs::write(&path, "one\r\n\r\n  \n two \n")?;
+        let corpus = Corpus::load(&path)?;
+        assert_eq!(
+            (corpus.name.as_str(), corpus.documents.as_slice()),
+            ("news", &["one".to_string(), "two".into()][..])
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_refused_with_its_place() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let refusal = |file: &str, bytes: &[u8]| -> Result<String> {
+            let path = folder.path().join(file);
+            std::fs::write(&path, bytes)?;
+            Ok(format!("{:#}", Corpus::load(&path).unwrap_err()))
+        };
+        assert!(refusal("empty.txt", b"\n\n")?.contains("empty.txt holds no text"));
+        assert!(refusal("bad.jsonl", b"{\"text\": \"a\"}\n{\"txt\": 1}\n")?.contains("bad.jsonl:2"));
+        assert!(refusal("latin.txt", b"a\nb\n\xe9t\xe9\n")?.contains("latin.txt:3: not UTF-8"));
+        assert!(refusal("table.csv", b"a")?.contains("\"csv\""));
+        assert!(format!("{:#}", Corpus::load(folder.path().join("none.txt")).unwrap_err()).contains("none.txt"));
+        Ok(())
+    }
+
+    #[test]
+    fn a_share_by_hash_depends_on_the_text_alone_and_shares_add_up() -> Result<()> {
+        let corpus = Corpus::new("c", (0..2000).map(|row| format!("document {row}")).collect())?;
+        let (held, rest) = (corpus.by_hash(0.0, 0.3), corpus.by_hash(0.3, 1.0));
+        assert_eq!(held.len() + rest.len(), corpus.len());
+        assert!((500..700).contains(&held.len()), "{}", held.len());
+        let half = Corpus::new("h", corpus.documents[..1000].to_vec())?.by_hash(0.0, 0.3);
+        assert!(half.documents.iter().all(|document| held.documents.contains(document)));
+        // SHA-256 of "abc" begins with ba7816bf, on every machine and in every version.
+        assert!((hash_share("abc") - f64::from(0xba78_16bf_u32) / 2f64.powi(32)).abs() < 1e-9);
+        Ok(())
+    }
+}

@@ -147,3 +147,65 @@ fn words(text: &str) -> String {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn examples(texts: &[&str]) -> Vec<Example> {
+        texts.iter().map(|text| Example { text: (*text).into(), text_pair: None, label: 0 }).collect()
+    }
+
+    fn task(train: &[&str], dev: &[&str], test: &[&str]) -> Task {
+        Task {
+            name: "t".into(),
+            domain: None,
+            labels: vec!["a".into(), "b".into()],
+            train: examples(train),
+            dev: examples(dev),
+            test: examples(test),
+        }
+    }
+
+    #[test]
+    fn texts_in_two_splits_are_counted_whatever_their_case_and_spacing() {
+        let task = task(&["One two.", "three", "four"], &["one  TWO", "five"], &["three", "five", "one two", "six"]);
+        let overlaps = task.overlaps();
+        assert_eq!((overlaps.dev_in_train, overlaps.test_in_train, overlaps.test_in_dev), (1, 2, 2));
+        assert_eq!(overlaps.to_string(), "t: 1 dev and 2 test texts stand in train too, 2 test texts in dev");
+    }
+
+    #[test]
+    fn a_pair_is_the_same_only_as_a_whole() {
+        let mut task = task(&["a"], &["a"], &["a"]);
+        task.train[0].text_pair = Some("b".into());
+        task.dev[0].text_pair = Some("c".into());
+        task.test[0].text_pair = Some("b".into());
+        assert_eq!((task.overlaps().dev_in_train, task.overlaps().test_in_train), (0, 1));
+    }
+
+    #[test]
+    fn dev_and_test_texts_are_found_in_a_corpus_whole_or_inside_a_document() -> Result<()> {
+        let corpus = Corpus::new(
+            "news",
+            [
+                "It began: the quick brown fox jumps over it, they said.",
+                "Very good.",
+                "A very good day.",
+                "unrelated",
+                "xthe quick brown fox jumpsx",
+            ]
+            .map(String::from)
+            .to_vec(),
+        )?;
+        let found = |dev: &[&str], test: &[&str]| -> Result<(usize, usize)> {
+            let report = corpus.leaks(&task(&["unrelated"], dev, test))?;
+            Ok((report.dev, report.test))
+        };
+        // Five words inside; two words as a whole document; two words inside one do not count; nor does part of a word.
+        assert_eq!(found(&["The quick brown fox jumps"], &["very good", "good day", "elated"])?, (1, 1));
+        assert_eq!(found(&["the quick brown fox"], &["unrelated", "unrelated"])?, (0, 2));
+        assert_eq!(found(&[], &["", "…"])?, (0, 0));
+        Ok(())
+    }
+}

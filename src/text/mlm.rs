@@ -165,28 +165,22 @@ impl MlmData {
     fn hide(&self, sequences: &[&[i64]], rng: &mut impl Rng) -> Result<MlmBatch> {
         let vocabulary = &self.vocabulary;
         let longest = sequences.iter().map(|ids| ids.len()).max().unwrap_or(0);
+        let can_be_hidden = |row: usize, column: &usize| vocabulary.can_be_hidden(sequences[row][*column]);
+        let mut chosen = Vec::new();
+        for (row, sequence) in sequences.iter().enumerate() {
+            let columns = (0..sequence.len()).filter(|column| can_be_hidden(row, column));
+            chosen.extend(columns.filter(|_| rng.random_bool(self.masking.probability)).map(|column| (row, column)));
+        }
+        if chosen.is_empty() {
+            // Rare with small batches; without a target there is no loss, so one token is hidden after all.
+            let row = rng.random_range(0..sequences.len());
+            let columns: Vec<usize> = (0..sequences[row].len()).filter(|column| can_be_hidden(row, column)).collect();
+            let column = columns.choose(rng).context("a sequence has no token that could be hidden")?;
+            chosen.push((row, *column));
+        }
         let mut ids: Vec<Vec<i64>> = sequences.iter().map(|ids| ids.to_vec()).collect();
         let (mut positions, mut labels) = (Vec::new(), Vec::new());
-        let mut hide = |id: &mut i64, place: usize, rng: &mut _| {
-            positions.push(place as i64);
-            labels.push(*id);
-            *id = self.replacement(*id, rng);
-        };
-        for (row, sequence) in ids.iter_mut().enumerate() {
-            for (column, id) in sequence.iter_mut().enumerate() {
-                if vocabulary.can_be_hidden(*id) && rng.random::<f64>() < self.masking.probability {
-                    hide(id, row * longest + column, rng);
-                }
-            }
-        }
-        if positions.is_empty() {
-            // Rare with small batches; without a target there is no loss, so one token is hidden after all.
-            let mut candidates = Vec::new();
-            for (row, sequence) in sequences.iter().enumerate() {
-                let columns = (0..sequence.len()).filter(|&column| vocabulary.can_be_hidden(sequence[column]));
-                candidates.extend(columns.map(|column| (row, column)));
-            }
-            let &(row, column) = candidates.choose(rng).context("a batch has no token that could be hidden")?;
+        for (row, column) in chosen {
             positions.push((row * longest + column) as i64);
             labels.push(ids[row][column]);
             ids[row][column] = self.replacement(ids[row][column], rng);

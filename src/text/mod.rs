@@ -10,6 +10,7 @@ mod mlm;
 mod sequences;
 mod task;
 mod tokenizer;
+mod world;
 
 pub use batch::{TaskBatch, TaskData, TokenBatch};
 pub use corpus::Corpus;
@@ -18,3 +19,4 @@ pub use mlm::{MaskingConfig, MlmBatch, MlmData};
 pub use sequences::{Sequences, pack};
 pub use task::{Example, Task};
 pub use tokenizer::{Encoding, Specials, Tokenizer};
+pub use world::{TaskCard, TaskKind, World, WorldConfig};

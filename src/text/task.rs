@@ -248,3 +248,131 @@ fn number(path: &Path, rows: Vec<Row>, labels: &[String]) -> Result<Vec<Example>
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(train: &str, dev: &str, test: &str) -> Result<tempfile::TempDir> {
+        let folder = tempfile::tempdir()?;
+        for (file, lines) in [("train.jsonl", train), ("dev.jsonl", dev), ("test.jsonl", test)] {
+            std::fs::write(folder.path().join(file), lines)?;
+        }
+        Ok(folder)
+    }
+
+    fn line(text: &str, label: &str) -> String {
+        format!("{{\"text\": \"{text}\", \"label\": \"{label}\", \"metadata\": [1]}}\n")
+    }
+
+    fn refusal(train: &str, dev: &str) -> Result<String> {
+        let folder = folder(train, dev, &line("t", "a"))?;
+        Ok(format!("{:#}", Task::load(folder.path()).unwrap_err()))
+    }
+
+    /// `counts[k]` examples of class k in train, twice as many in dev.
+    fn task(counts: &[usize]) -> Task {
+        let split = |times: usize| -> Vec<Example> {
+            let labels = counts.iter().enumerate().flat_map(|(label, &count)| vec![label; count * times]);
+            labels.enumerate().map(|(row, label)| Example { text: format!("{row}"), text_pair: None, label }).collect()
+        };
+        Task {
+            name: "made".into(),
+            domain: None,
+            labels: (0..counts.len()).map(|label| format!("l{label}")).collect(),
+            train: split(1),
+            dev: split(2),
+            test: split(1),
+        }
+    }
+
+    #[test]
+    fn labels_are_numbered_alphabetically_from_the_training_file() -> Result<()> {
+        let folder = folder(&(line("x", "zebra") + "\n" + &line("y", "ant")), &line("z", "zebra"), &line("t", "ant"))?;
+        let task = Task::load(folder.path())?;
+        assert_eq!(task.labels, ["ant", "zebra"]);
+        assert_eq!(task.train.iter().map(|example| example.label).collect::<Vec<_>>(), [1, 0]);
+        assert_eq!((task.dev[0].label, task.test[0].label), (1, 0));
+        Ok(())
+    }
+
+    #[test]
+    fn numbers_are_labels_too_and_pairs_are_read() -> Result<()> {
+        let pair = |label: &str| format!("{{\"sentence1\": \"a\", \"sentence2\": \"b\", \"label\": {label}}}\n");
+        let folder = folder(&(pair("1") + &pair("0")), &pair("0"), &pair("\"1\""))?;
+        let task = Task::load(folder.path())?;
+        assert_eq!(task.labels, ["0", "1"]);
+        assert_eq!(task.test[0], Example { text: "a".into(), text_pair: Some("b".into()), label: 1 });
+        Ok(())
+    }
+
+    #[test]
+    fn a_saved_task_loads_as_it_was() -> Result<()> {
+        let mut before = task(&[2, 3]);
+        before.domain = Some("bio".into());
+        before.train[0].text_pair = Some("with a \"pair\"\nin two lines".into());
+        let folder = tempfile::tempdir()?;
+        before.save(folder.path().join("made"))?;
+        assert_eq!(Task::load(folder.path().join("made"))?, before);
+        Ok(())
+    }
+
+    #[test]
+    fn bad_tasks_are_refused_with_file_line_and_what_was_expected() -> Result<()> {
+        let good = line("x", "a") + &line("y", "b");
+        let error = refusal(&good, &(line("z", "a") + &line("z", "c")))?;
+        for part in ["dev.jsonl:2", "\"c\"", "a, b"] {
+            assert!(error.contains(part), "{error}");
+        }
+        let error = refusal(&(good.clone() + "{\"text\": 3}\n"), &line("z", "a"))?;
+        assert!(error.contains("train.jsonl:3") && error.contains("sentence1"), "{error}");
+        let error = refusal(&(good.clone() + "{\"label\": \"a\"}\n"), &line("z", "a"))?;
+        assert!(error.contains("train.jsonl:3"), "{error}");
+        let error = refusal(&(good.clone() + "{\"text\": \"x\", \"label\": null}\n"), &line("z", "a"))?;
+        assert!(error.contains("train.jsonl:3") && error.contains("null"), "{error}");
+        let error = refusal(&(line("x", "a") + &line("y", "a")), &line("z", "a"))?;
+        assert!(error.contains("two classes") && error.contains("\"a\""), "{error}");
+        let error = refusal(&good, "\n")?;
+        assert!(error.contains("dev.jsonl is empty"), "{error}");
+        let error = format!("{:#}", Task::load("/nowhere/task").unwrap_err());
+        assert!(error.contains("/nowhere/task") && error.contains("train.jsonl"), "{error}");
+        Ok(())
+    }
+
+    #[test]
+    fn few_shot_takes_so_many_a_class_and_a_small_class_whole() -> Result<()> {
+        let task = task(&[20, 3, 50]);
+        let few = task.few_shot(8, 1)?;
+        let count = |examples: &[Example], label| examples.iter().filter(|example| example.label == label).count();
+        assert_eq!([0, 1, 2].map(|label| count(&few.train, label)), [8, 3, 8]);
+        assert_eq!([0, 1, 2].map(|label| count(&few.dev, label)), [8, 6, 8]);
+        assert_eq!(few.test, task.test);
+        assert_eq!(few.labels, task.labels);
+        assert_eq!(few, task.few_shot(8, 1)?);
+        assert_ne!(few, task.few_shot(8, 2)?);
+        let more = task.few_shot(16, 1)?;
+        assert!(few.train.iter().all(|example| more.train.contains(example)), "more shots are a superset");
+        assert!(task.few_shot(0, 1).is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn a_limit_keeps_order_and_is_nested() {
+        let task = task(&[100, 300]);
+        let (small, large) = (task.limit(40, 1000, 10, 5), task.limit(80, 1000, 10, 5));
+        assert_eq!((small.train.len(), small.dev.len(), small.test.len()), (40, 800, 10));
+        assert!(small.train.iter().all(|example| large.train.contains(example)));
+        let places: Vec<usize> =
+            small.train.iter().filter_map(|one| task.train.iter().position(|e| e == one)).collect();
+        assert!(places.is_sorted());
+        let share = small.train.iter().filter(|example| example.label == 1).count();
+        assert!((22..=38).contains(&share), "proportions are kept on average: {share} of 40");
+        assert_eq!(small, task.limit(40, 1000, 10, 5));
+    }
+
+    #[test]
+    fn the_majority_share_is_that_of_the_most_frequent_label() {
+        assert_eq!(Task::majority_share(&task(&[1, 3]).train), 0.75);
+        assert_eq!(Task::majority_share(&[]), 0.0);
+    }
+}
