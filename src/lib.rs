@@ -1,6 +1,8 @@
 //! Recyclable tuning for continually pre-trained language models.
 
 pub mod device;
+pub mod display;
+pub mod experiment;
 pub mod files;
 pub mod model;
 pub mod params;

@@ -1,0 +1,352 @@
+//! The report of a run: one value, written as `report.json`, `report.md`, `report.html` and figures.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+
+use super::claims::Claim;
+use super::page;
+use crate::display::{Cell, Column, Figure, Table, escape_markdown};
+use crate::files::{read_json, write_atomic, write_json};
+
+/// The version of the layout of `report.json`.
+pub const SCHEMA: u32 = 1;
+
+/// Everything a run found out, and what a reader needs to judge and repeat it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    pub schema: u32,
+    /// Commit of the sources, empty where unknown.
+    pub commit: String,
+    pub profile: String,
+    pub device: String,
+    pub precision: String,
+    pub threads: usize,
+    /// Wall time of the run.
+    pub seconds: f64,
+    pub peak_rss_mb: Option<f64>,
+    /// When the report was made (UTC).
+    pub date: String,
+    pub machine: String,
+    pub seeds: usize,
+    /// How many times pre-training was repeated.
+    pub lineages: usize,
+    pub claims: Vec<Claim>,
+    pub tables: Vec<Table>,
+    pub figures: Vec<Figure>,
+    pub notes: Vec<String>,
+    pub settings: serde_json::Value,
+}
+
+impl Default for Report {
+    /// An empty report of here and now: date, machine and peak memory are filled in.
+    fn default() -> Self {
+        Self {
+            schema: SCHEMA,
+            commit: String::new(),
+            profile: String::new(),
+            device: "cpu".to_owned(),
+            precision: "fp32".to_owned(),
+            threads: 1,
+            seconds: 0.0,
+            peak_rss_mb: peak_rss_mb(),
+            date: now(),
+            machine: machine(),
+            seeds: 0,
+            lineages: 1,
+            claims: Vec::new(),
+            tables: Vec::new(),
+            figures: Vec::new(),
+            notes: Vec::new(),
+            settings: serde_json::Value::Null,
+        }
+    }
+}
+
+impl Report {
+    /// Writes everything into `folder`: `figures/*.svg`, `figures/*.png`, `report.md`, `report.html` and, last, `report.json`, so that
+    /// where it stands the rest does too. Each file is replaced whole.
+    ///
+    /// Errors: two figures of one name, a figure that cannot be drawn, an unwritable folder.
+    pub fn write(&self, folder: impl AsRef<Path>) -> Result<()> {
+        let folder = folder.as_ref();
+        let mut names = BTreeSet::new();
+        let mut drawings = Vec::new();
+        for figure in &self.figures {
+            ensure!(names.insert(&figure.id), "two figures of the report are called \"{}\": rename one", figure.id);
+            let svg = figure.to_svg()?;
+            write_atomic(folder.join(format!("figures/{}.svg", figure.id)), svg.as_bytes())?;
+            write_atomic(folder.join(format!("figures/{}.png", figure.id)), &figure.to_png()?)?;
+            drawings.push(svg);
+        }
+        write_atomic(folder.join("report.md"), self.to_markdown().as_bytes())?;
+        write_atomic(folder.join("report.html"), page::html(self, &drawings).as_bytes())?;
+        write_json(folder.join("report.json"), self)
+    }
+
+    /// Reads `report.json` back from `folder`.
+    pub fn load(folder: impl AsRef<Path>) -> Result<Self> {
+        let path = folder.as_ref().join("report.json");
+        let value: serde_json::Value = read_json(&path)?;
+        let schema = value["schema"].as_u64();
+        ensure!(
+            schema == Some(u64::from(SCHEMA)),
+            "{} has schema {schema:?}, this program reads {SCHEMA}: repeat the run or use the version that wrote it",
+            path.display()
+        );
+        serde_json::from_value(value).with_context(|| format!("{} is not a report", path.display()))
+    }
+
+    /// On how many seeds and lineages everything rests, for captions.
+    pub fn basis(&self) -> String {
+        basis(self.seeds, self.lineages)
+    }
+
+    /// The claims at a glance: what was measured and what became of them.
+    pub fn claims_table(&self) -> Table {
+        let columns = ["claim", "statement", "measured [95 % interval]", "n", "verdict"];
+        let mut columns: Vec<Column> = columns.map(Column::text).into();
+        columns[2] = Column::number("measured [95 % interval]", 3);
+        columns[3] = Column::number("n", 0);
+        let caption = format!("{} Student-t intervals over seeds.", self.basis());
+        let mut table = Table::new("claims", "Claims", columns).caption(caption);
+        for claim in &self.claims {
+            table.push([
+                Cell::from(claim.id.as_str()),
+                claim.statement.as_str().into(),
+                claim_range(claim),
+                claim.n.into(),
+                claim.verdict().to_string().into(),
+            ]);
+        }
+        table
+    }
+
+    /// For a terminal: the claims without their statements, which a narrow window would break.
+    pub fn to_text(&self) -> String {
+        let mut table = self.claims_table();
+        table.columns.remove(1);
+        table.rows.iter_mut().for_each(|row| {
+            row.remove(1);
+        });
+        table.to_text()
+    }
+
+    /// What the run was: name and value of each line of the environment table.
+    pub(super) fn environment(&self) -> Vec<(&'static str, String)> {
+        let memory = self.peak_rss_mb.map_or("unknown".to_owned(), |mb| format!("{mb:.0} MB"));
+        let unknown = |text: &str| if text.is_empty() { "unknown".to_owned() } else { text.to_owned() };
+        vec![
+            ("profile", unknown(&self.profile)),
+            ("date", unknown(&self.date)),
+            ("commit", unknown(&self.commit)),
+            ("machine", unknown(&self.machine)),
+            ("device", format!("{}, {}, {} threads", self.device, self.precision, self.threads)),
+            (
+                "wall time",
+                crate::display::progress::for_humans(std::time::Duration::from_secs_f64(self.seconds.max(0.0))),
+            ),
+            ("peak memory", memory),
+            ("seeds, lineages", format!("{}, {}", self.seeds, self.lineages)),
+        ]
+    }
+
+    /// The report as GitHub-flavoured Markdown; figures are linked from `figures/`.
+    pub fn to_markdown(&self) -> String {
+        let mut text = format!("# {}\n\n{}\n\n", page::title(self), escape_markdown(&self.basis()));
+        for note in &self.notes {
+            text += &format!("> {}\n\n", escape_markdown(note));
+        }
+        text += &self.claims_table().to_markdown();
+        text += "\n## Rules, fixed before the run\n\n";
+        for claim in &self.claims {
+            text += &format!("- **{}** {}", escape_markdown(&claim.id), escape_markdown(&claim.rule));
+            if !claim.note.is_empty() {
+                text += &format!(" *Here: {}.*", escape_markdown(&claim.note));
+            }
+            text += "\n";
+        }
+        if !self.figures.is_empty() {
+            text += "\n## Figures\n";
+        }
+        for figure in &self.figures {
+            let (title, caption) = (escape_markdown(&figure.title), escape_markdown(&figure.caption));
+            text += &format!("\n![{title}](figures/{}.svg)\n\n*{caption}*\n", figure.id);
+        }
+        if !self.tables.is_empty() {
+            text += "\n## Tables\n";
+        }
+        for table in &self.tables {
+            text += &format!("\n{}", table.to_markdown());
+        }
+        text += "\n## Environment and settings\n\n| | |\n| :--- | :--- |\n";
+        for (name, value) in self.environment() {
+            text += &format!("| {name} | {} |\n", escape_markdown(&value));
+        }
+        if !self.settings.is_null() {
+            text += &format!("\n```json\n{:#}\n```\n", self.settings);
+        }
+        text
+    }
+}
+
+pub(super) fn claim_range(claim: &Claim) -> Cell {
+    let [lo, hi] = claim.ci95.map_or([None; 2], |bounds| bounds.map(Some));
+    Cell::Range { mean: claim.measured, lo, hi }
+}
+
+/// `Means over 5 seeds, conditional on one lineage.`
+pub fn basis(seeds: usize, lineages: usize) -> String {
+    let seeds = if seeds == 1 { "One seed".to_owned() } else { format!("Means over {seeds} seeds") };
+    match lineages {
+        0 | 1 => format!("{seeds}, conditional on one lineage."),
+        several => format!("{seeds}, over {several} independently pre-trained lineages."),
+    }
+}
+
+/// The largest resident set of this process so far, in MB (10⁶ bytes); `None` where `/proc/self/status` does not tell.
+pub fn peak_rss_mb() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1024.0 / 1e6)
+}
+
+/// The current time in UTC, to the second: `2025-01-31T12:00:00Z`.
+pub fn now() -> String {
+    humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string()
+}
+
+/// Processor, cores and memory as far as Linux tells, otherwise operating system and architecture.
+pub fn machine() -> String {
+    let line = |path: &str, key: &str| {
+        let text = std::fs::read_to_string(path).ok()?;
+        let value = text.lines().find(|line| line.starts_with(key))?.split_once(':')?.1.trim().to_owned();
+        Some(value)
+    };
+    let processor = line("/proc/cpuinfo", "model name")
+        .unwrap_or_else(|| format!("{} {}", std::env::consts::OS, std::env::consts::ARCH));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let memory = line("/proc/meminfo", "MemTotal").and_then(|text| text.split_whitespace().next()?.parse::<f64>().ok());
+    let memory = memory.map_or(String::new(), |kibibytes| format!(", {:.0} GB memory", kibibytes * 1024.0 / 1e9));
+    format!("{processor}, {cores} logical cores{memory}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::display::{Axis, Bar};
+    use crate::experiment::claims;
+
+    fn report() -> Result<Report> {
+        let mut table =
+            Table::new("few_shot.full", "Few-shot <b>", vec![Column::text("method"), Column::number("acc", 3)]);
+        table.push([Cell::from("<script>alert(1)</script>"), Cell::from(0.5)]);
+        let figure = Figure::grouped("C5.full", "Few-shot & more", ["topic"], Axis::new("accuracy"))
+            .bars("labels only", vec![Some(Bar::of(&[0.4, 0.5])?)])
+            .caption("<script>caption</script>");
+        Ok(Report {
+            profile: "tiny".into(),
+            seeds: 2,
+            claims: vec![
+                claims::distillation("full", &[0.6, 0.61], &[0.4, 0.42])?,
+                claims::distillation("adapter", &[0.6], &[0.4])?,
+                claims::combined("full", &[0.5, 0.6], &[0.6, 0.7], &[0.5, 0.5])?,
+            ],
+            tables: vec![table],
+            figures: vec![figure],
+            notes: vec!["mind the <script>".into()],
+            settings: serde_json::json!({"steps": 200, "name": "</pre><script>"}),
+            ..Report::default()
+        })
+    }
+
+    #[test]
+    fn a_written_report_has_every_file_and_comes_back() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        report()?.write(folder.path())?;
+        for file in ["report.json", "report.md", "report.html", "figures/C5.full.svg", "figures/C5.full.png"] {
+            assert!(folder.path().join(file).is_file(), "{file}");
+        }
+        let back = Report::load(folder.path())?;
+        assert_eq!((back.claims.len(), back.seeds, back.tables.len()), (3, 2, 1));
+        assert_eq!(back.claims, report()?.claims);
+        Ok(())
+    }
+
+    #[test]
+    fn the_json_has_the_keys_that_others_rely_on() -> Result<()> {
+        let json = serde_json::to_value(report()?)?;
+        let keys = "schema commit profile device precision threads seconds peak_rss_mb claims tables";
+        for key in keys.split(' ') {
+            assert!(json.get(key).is_some(), "{key}");
+        }
+        for key in "id statement rule measured ci95 per_seed n holds".split(' ') {
+            assert!(json["claims"][0].get(key).is_some(), "claims[].{key}");
+        }
+        assert_eq!(json["schema"], 1);
+        assert_eq!(json["claims"][0]["ci95"].as_array().map(Vec::len), Some(2));
+        assert!(json["claims"][1]["ci95"].is_null(), "one seed has no interval");
+        assert_eq!(json["claims"][0]["per_seed"].as_array().map(Vec::len), Some(2));
+        Ok(())
+    }
+
+    #[test]
+    fn a_page_stands_alone_and_runs_no_script() -> Result<()> {
+        let report = report()?;
+        let drawings = report.figures.iter().map(Figure::to_svg).collect::<Result<Vec<_>>>()?;
+        let html = page::html(&report, &drawings);
+        assert!(!html.contains("<script") && html.contains("&lt;script&gt;"));
+        for outside in ["src=", "href=\"http", "@import", "url("] {
+            assert!(!html.contains(outside), "{outside}");
+        }
+        for verdict in ["holds", "fails", "undecided (n = 1)", "conditional on one lineage"] {
+            assert!(html.contains(verdict), "{verdict}");
+        }
+        roxmltree::Document::parse(
+            &html[html.find("<main").context("main")?..=html.rfind("</main>").context("end")? + 6],
+        )?;
+        Ok(())
+    }
+
+    #[test]
+    fn markdown_names_verdicts_rules_and_figures() -> Result<()> {
+        let text = report()?.to_markdown();
+        assert!(text.contains("| C5.full |") && text.contains("| holds |") && text.contains("| undecided (n = 1) |"));
+        assert!(text.contains("- **C6.full** Holds when") && text.contains("(figures/C5.full.svg)"));
+        assert!(!text.split("```json").next().context("start")?.contains("<script"));
+        Ok(())
+    }
+
+    #[test]
+    fn two_figures_of_one_name_are_refused() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let mut report = report()?;
+        report.figures.push(report.figures[0].clone());
+        assert!(report.write(folder.path()).unwrap_err().to_string().contains("C5.full"));
+        assert!(!folder.path().join("report.json").exists());
+        Ok(())
+    }
+
+    #[test]
+    fn a_report_of_another_schema_is_not_misread() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        std::fs::write(folder.path().join("report.json"), "{\"schema\": 99}")?;
+        assert!(Report::load(folder.path()).unwrap_err().to_string().contains("99"));
+        Ok(())
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn this_process_uses_some_memory() {
+        assert!(peak_rss_mb().is_some_and(|mb| mb > 1.0));
+    }
+
+    #[test]
+    fn captions_say_what_they_rest_on() {
+        assert_eq!(basis(5, 1), "Means over 5 seeds, conditional on one lineage.");
+        assert_eq!(basis(1, 3), "One seed, over 3 independently pre-trained lineages.");
+    }
+}
