@@ -230,3 +230,89 @@ impl<K: PartialEq, V> Recent<K, V> {
         value
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 100 examples: number k has k % 9 + 1 words and the label k % 3.
+    fn data() -> Result<TaskData> {
+        let example = |row: usize| Example { text: vec!["w"; row % 9 + 1].join(" "), text_pair: None, label: row % 3 };
+        TaskData::new(&(0..100).map(example).collect::<Vec<_>>(), &Tokenizer::word_level(&["w"])?, 8)
+    }
+
+    fn ids(batch: &TaskBatch) -> Result<Vec<Vec<i64>>> {
+        Ok(Vec::try_from(&batch.tokens.input_ids)?)
+    }
+
+    #[test]
+    fn a_batch_is_padded_to_its_longest_text_and_masked_only_if_padded() -> Result<()> {
+        let batch = TokenBatch::new(&[vec![0, 5, 2], vec![0, 2]], 1)?;
+        assert_eq!(Vec::<Vec<i64>>::try_from(&batch.input_ids)?, [[0, 5, 2], [0, 2, 1]]);
+        let mask = batch.attention_mask.as_ref().map(|mask| (mask.kind(), Vec::<Vec<bool>>::try_from(mask)));
+        let Some((Kind::Bool, Ok(mask))) = mask else { anyhow::bail!("no mask") };
+        assert_eq!(mask, [[true; 3], [true, true, false]]);
+        assert!(TokenBatch::new(&[vec![0, 2], vec![0, 2]], 1)?.attention_mask.is_none());
+        assert!(TokenBatch::new(&Vec::<Vec<i64>>::new(), 1).is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn an_epoch_visits_every_example_once_in_batches_of_nearly_equal_size() -> Result<()> {
+        let data = data()?;
+        assert_eq!((data.truncated(), data.longest(), data.batches_per_epoch(32)), (33, 8, 4));
+        for epoch in 0..3 {
+            let batches = (0..4).map(|step| data.batch(epoch * 4 + step, 32, 9)).collect::<Result<Vec<_>>>()?;
+            let mut rows: Vec<i64> = batches.iter().flat_map(|batch| batch.rows.clone()).collect();
+            rows.sort_unstable();
+            assert_eq!(rows, (0..100).collect::<Vec<_>>());
+            assert!(batches.iter().all(|batch| batch.rows.len() == 25));
+        }
+        // More than there is: the whole split, every time.
+        assert_eq!(data.batch(5, 1000, 0)?.rows.len(), 100);
+        assert!(data.batch(0, 0, 0).is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn a_batch_depends_on_its_arguments_alone() -> Result<()> {
+        let (data, other) = (data()?, data()?);
+        let before = data.batch(17, 8, 1)?;
+        for step in 0..40 {
+            other.batch(step, 8, 2)?;
+            other.batch(step, 16, 1)?;
+        }
+        let after = other.batch(17, 8, 1)?;
+        assert_eq!((&before.rows, ids(&before)?), (&after.rows, ids(&after)?));
+        assert_eq!(Vec::<i64>::try_from(&before.labels)?, before.rows.iter().map(|row| row % 3).collect::<Vec<_>>());
+        assert_ne!(before.rows, data.batch(17, 8, 2)?.rows, "another seed");
+        assert_ne!(before.rows, data.batch(17 + 13, 8, 1)?.rows, "another epoch");
+        Ok(())
+    }
+
+    #[test]
+    fn texts_of_similar_length_go_together() -> Result<()> {
+        let data = data()?;
+        let padding =
+            |batch: &TaskBatch| -> Result<usize> { Ok(ids(batch)?.concat().iter().filter(|&&id| id == 1).count()) };
+        let bucketed = (0..13).map(|step| padding(&data.batch(step, 8, 0)?)).sum::<Result<usize>>()?;
+        let rows: Vec<usize> = (0..100).collect();
+        let plain = rows.chunks(8).map(|rows| padding(&data.rows(rows)?)).sum::<Result<usize>>()?;
+        assert!(bucketed * 3 < plain, "{bucketed} against {plain}");
+        Ok(())
+    }
+
+    #[test]
+    fn evaluation_sees_every_row_once_within_its_token_budget() -> Result<()> {
+        let data = data()?;
+        let batches = data.evaluation_batches(64)?;
+        let mut rows: Vec<i64> = batches.iter().flat_map(|batch| batch.rows.clone()).collect();
+        rows.sort_unstable();
+        assert_eq!(rows, (0..100).collect::<Vec<_>>());
+        assert!(batches.iter().all(|batch| batch.tokens.size().0 * batch.tokens.size().1 <= 64));
+        assert_eq!(data.evaluation_batches(1)?.len(), 100);
+        assert_eq!(data.evaluation_batches(usize::MAX)?.len(), 1);
+        assert!(data.rows(&[100]).is_err());
+        Ok(())
+    }
+}

@@ -209,3 +209,138 @@ impl Vocabulary {
         usize::try_from(id).ok().and_then(|id| self.special.get(id)).is_some_and(|special| !special)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WORDS: usize = 50;
+
+    fn tokenizer() -> Result<Tokenizer> {
+        Tokenizer::word_level(&(0..WORDS).map(|word| format!("w{word}")).collect::<Vec<_>>())
+    }
+
+    /// 64 sequences of 5 to 44 tokens, no two alike.
+    fn data(batch_size: usize, masking: MaskingConfig, seed: u64) -> Result<MlmData> {
+        let words = |row: usize| (0..3 + row % 40).map(move |place| 5 + ((row * 7 + place * 3) % WORDS) as i64);
+        let sequences = (0..64).map(|row| [0].into_iter().chain(words(row)).chain([2]).collect()).collect();
+        MlmData::new(sequences, &tokenizer()?, batch_size, masking, seed)
+    }
+
+    /// The batch's ids as read, and as they were before masking.
+    fn read(batch: &MlmBatch) -> Result<(Vec<i64>, Vec<i64>)> {
+        let read: Vec<i64> = Vec::try_from(batch.tokens.input_ids.f_reshape([-1])?)?;
+        let mut original = read.clone();
+        let (positions, labels) = (Vec::<i64>::try_from(&batch.positions)?, Vec::<i64>::try_from(&batch.labels)?);
+        for (&position, label) in positions.iter().zip(labels) {
+            original[position as usize] = label;
+        }
+        Ok((read, original))
+    }
+
+    #[test]
+    fn rates_are_those_asked_for_and_special_tokens_are_never_touched() -> Result<()> {
+        let data = data(64, MaskingConfig::default(), 3)?;
+        let (mut tokens, mut chosen, mut masked, mut random, mut kept) = (0.0, 0.0, 0.0, 0.0, 0.0);
+        for step in 0..100 {
+            let batch = data.batch(step)?;
+            let (read, original) = read(&batch)?;
+            tokens += original.iter().filter(|&&id| id > 4).count() as f64;
+            for position in Vec::<i64>::try_from(&batch.positions)? {
+                let (read, original) = (read[position as usize], original[position as usize]);
+                assert!(original > 4, "the special token {original} was hidden");
+                assert!(read == 4 || read > 4, "replaced by the special token {read}");
+                chosen += 1.0;
+                match read {
+                    4 => masked += 1.0,
+                    same if same == original => kept += 1.0,
+                    _ => random += 1.0,
+                }
+            }
+        }
+        // About 150,000 tokens: four standard errors. One random token in fifty is the one that stood there.
+        let near =
+            |measured: f64, expected: f64, within: f64| assert!((measured - expected).abs() < within, "{measured}");
+        near(chosen / tokens, 0.15, 0.004);
+        near(masked / chosen, 0.8, 0.011);
+        near(random / chosen, 0.1 * 49.0 / 50.0, 0.008);
+        near(kept / chosen, 0.1 + 0.1 / 50.0, 0.008);
+        Ok(())
+    }
+
+    #[test]
+    fn an_epoch_reads_every_sequence_once_and_epochs_differ() -> Result<()> {
+        let data = data(16, MaskingConfig::default(), 0)?;
+        let epoch = |first: usize| -> Result<Vec<Vec<i64>>> {
+            let mut all = Vec::new();
+            for step in first..first + 4 {
+                let batch = data.batch(step)?;
+                let (rows, columns) = batch.tokens.size();
+                let (_, original) = read(&batch)?;
+                assert_eq!(rows, 16);
+                let row = |row: &[i64]| row.iter().copied().filter(|&id| id != 1).collect::<Vec<_>>();
+                all.extend(original.chunks(columns as usize).map(row));
+            }
+            Ok(all)
+        };
+        let (mut first, mut second) = (epoch(0)?, epoch(4)?);
+        assert_ne!(first, second);
+        first.sort_unstable();
+        second.sort_unstable();
+        let mut expected = data.sequences.clone();
+        expected.sort_unstable();
+        assert_eq!((&first, &second), (&expected, &expected));
+        Ok(())
+    }
+
+    #[test]
+    fn a_step_is_the_same_batch_whatever_came_before() -> Result<()> {
+        let (one, other) = (data(16, MaskingConfig::default(), 5)?, data(16, MaskingConfig::default(), 5)?);
+        for step in 0..30 {
+            one.batch(step)?;
+        }
+        assert_eq!(read(&one.batch(11)?)?, read(&other.batch(11)?)?);
+        assert_ne!(read(&one.batch(11)?)?, read(&one.batch(12)?)?);
+        assert_ne!(read(&one.batch(11)?)?, read(&data(16, MaskingConfig::default(), 6)?.batch(11)?)?);
+        Ok(())
+    }
+
+    #[test]
+    fn evaluation_masks_are_fixed_and_cover_all() -> Result<()> {
+        let data = data(10, MaskingConfig::default(), 5)?;
+        let (once, twice) = (data.evaluation_batches()?, data.evaluation_batches()?);
+        assert_eq!(once.iter().map(|batch| batch.tokens.size().0).sum::<i64>(), 64);
+        for (one, other) in once.iter().zip(&twice) {
+            assert_eq!(read(one)?, read(other)?);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn every_batch_has_a_target_even_when_chance_chose_none() -> Result<()> {
+        let rare = MaskingConfig { probability: 1e-9, mask: 1.0, random: 0.0 };
+        let data = data(2, rare, 0)?;
+        for step in 0..50 {
+            let batch = data.batch(step)?;
+            assert_eq!(batch.positions.size(), [1]);
+            assert_eq!(read(&batch)?.0[batch.positions.int64_value(&[0]) as usize], 4);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn what_cannot_be_learnt_from_is_refused() -> Result<()> {
+        let tokenizer = tokenizer()?;
+        let refuse = |sequences: Vec<Vec<i64>>, batch_size, masking| {
+            format!("{:#}", MlmData::new(sequences, &tokenizer, batch_size, masking, 0).unwrap_err())
+        };
+        assert!(refuse(vec![], 1, MaskingConfig::default()).contains("no text"));
+        assert!(refuse(vec![vec![0, 2]], 1, MaskingConfig::default()).contains("no text"));
+        assert!(refuse(vec![vec![0, 5, 2]], 0, MaskingConfig::default()).contains("batch_size"));
+        let never = MaskingConfig { probability: 0.0, ..Default::default() };
+        assert!(refuse(vec![vec![0, 5, 2]], 1, never).contains("probability"));
+        let much = MaskingConfig { mask: 0.8, random: 0.3, ..Default::default() };
+        assert!(refuse(vec![vec![0, 5, 2]], 1, much).contains("above 1"));
+        Ok(())
+    }
+}

@@ -74,3 +74,37 @@ pub(super) fn in_parallel<T: Sync, R: Send>(texts: &[T], work: impl Fn(&T) -> Re
         Ok(results)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packing_loses_nothing_and_fills_every_sequence_but_the_last() -> Result<()> {
+        let tokenizer = Tokenizer::word_level(&["a", "b", "c"])?;
+        let documents = [vec![0, 5, 6, 2], vec![], vec![7], vec![0, 2], vec![5, 5, 5, 5, 5]];
+        let packed = pack(&documents, 5, &tokenizer)?;
+        assert_eq!(packed, [vec![0, 5, 6, 2, 7], vec![0, 2, 5, 5, 5], vec![0, 5, 5, 2]]);
+        assert!(pack(&documents, 2, &tokenizer).is_err());
+        // A last sequence with nothing but the end of a document teaches nothing.
+        assert_eq!(pack(&[vec![5, 6, 7]], 4, &tokenizer)?, [vec![0, 5, 6, 7]]);
+        Ok(())
+    }
+
+    #[test]
+    fn documents_keep_their_order_and_truncations_are_counted() -> Result<()> {
+        let words: Vec<String> = (0..3000).map(|word| format!("w{word}")).collect();
+        let tokenizer = Tokenizer::word_level(&words)?;
+        let documents =
+            words.iter().enumerate().map(|(row, word)| if row < 7 { format!("{word} w0 w0") } else { word.clone() });
+        let corpus = Corpus::new("c", documents.collect())?;
+        let sequences = Sequences::one_a_document(&corpus, &tokenizer, 4)?;
+        assert_eq!((sequences.ids.len(), sequences.truncated), (3000, 7));
+        assert!(sequences.ids.iter().enumerate().all(|(row, ids)| ids[1] == row as i64 + 5));
+        assert_eq!(sequences.tokens(), 7 * 4 + 2993 * 3);
+        let packed = Sequences::packed(&corpus, &tokenizer, 4)?;
+        let kept: usize = packed.ids.iter().flatten().filter(|&&id| id > 4).count();
+        assert_eq!(kept, 3000 + 14);
+        Ok(())
+    }
+}

@@ -280,3 +280,105 @@ fn framing() -> RobertaProcessing {
 fn excerpt(text: &str) -> String {
     text.chars().take(60).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXTS: [&str; 4] =
+        ["the cell divides, the cell grows", "the naïve café — 細胞 🧬", "the cell and the cell", "grows and divides"];
+
+    #[test]
+    fn bytes_make_every_text_come_back_as_it_was() -> Result<()> {
+        let tokenizer = Tokenizer::train_bpe(TEXTS, 300)?;
+        for text in ["naïve 細胞 🧬", " leading and  double blanks\ttab", "ĂÂ\u{0}\u{7f}", "never seen: ζ Ω"] {
+            let ids = tokenizer.encode(text, None, 512)?.ids;
+            assert_eq!(tokenizer.decode(&ids)?, text);
+            assert!(!ids.contains(&tokenizer.unk_id()));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn special_tokens_have_robertas_places_and_frame_texts_as_it_does() -> Result<()> {
+        let words = Tokenizer::word_level(&["a", "b", "c"])?;
+        for tokenizer in [&Tokenizer::train_bpe(TEXTS, 270)?, &words] {
+            let expected = Specials { bos: 0, pad: 1, eos: 2, unk: 3, mask: 4 };
+            assert_eq!((tokenizer.specials(), tokenizer.special_ids()), (expected, &[0, 1, 2, 3, 4][..]));
+        }
+        assert_eq!(words.encode("a c x", None, 9)?.ids, [0, 5, 7, 3, 2]);
+        assert_eq!(words.encode("a", Some("b c"), 9)?.ids, [0, 5, 2, 2, 6, 7, 2]);
+        assert_eq!(words.encode("a <mask>", None, 9)?.ids, [0, 5, 4, 2]);
+        assert_eq!(words.decode(&[0, 5, 7, 2, 1])?, "a c");
+        assert_eq!(words.vocab_size(), 8);
+        Ok(())
+    }
+
+    #[test]
+    fn long_texts_are_cut_and_say_so_and_of_a_pair_the_longer_half_is() -> Result<()> {
+        let words = Tokenizer::word_level(&["a", "b"])?;
+        let cut = |text: &str, pair, max_len| words.encode(text, pair, max_len);
+        assert_eq!(cut("a a a", None, 5)?, Encoding { ids: vec![0, 5, 5, 5, 2], truncated: false });
+        assert_eq!(cut("a a a", None, 4)?, Encoding { ids: vec![0, 5, 5, 2], truncated: true });
+        assert_eq!(cut("a", Some("b b b"), 7)?, Encoding { ids: vec![0, 5, 2, 2, 6, 6, 2], truncated: true });
+        assert_eq!(cut("", None, 4)?, Encoding { ids: vec![0, 2], truncated: false });
+        assert!(format!("{:#}", cut("a", None, 2).unwrap_err()).contains("no room"));
+        Ok(())
+    }
+
+    #[test]
+    fn training_twice_gives_the_same_bytes_and_loading_gives_the_same_ids() -> Result<()> {
+        let documents: Vec<String> = (0..500).map(|row| format!("gene {} inhibits {}", row % 37, row % 11)).collect();
+        let train = || Tokenizer::train_bpe(documents.iter().map(String::as_str), 320);
+        let (once, twice) = (train()?, train()?);
+        assert_eq!(once.to_json()?, twice.to_json()?);
+        let folder = tempfile::tempdir()?;
+        once.save(folder.path().join("tokenizer.json"))?;
+        let loaded = Tokenizer::load(folder.path().join("tokenizer.json"))?;
+        assert_eq!(loaded.encode(&documents[7], Some("gene"), 64)?, once.encode(&documents[7], Some("gene"), 64)?);
+        assert_eq!(loaded.to_json()?, once.to_json()?);
+        Ok(())
+    }
+
+    #[test]
+    fn truncation_and_padding_in_a_loaded_file_are_dropped() -> Result<()> {
+        let mut inner = Tokenizer::word_level(&["a"])?.inner;
+        inner
+            .with_truncation(Some(TruncationParams { max_length: 3, ..Default::default() }))
+            .map_err(|error| anyhow!("{error}"))?;
+        inner.with_padding(Some(PaddingParams::default()));
+        let json = inner.to_string(false).map_err(|error| anyhow!("{error}"))?;
+        assert_eq!(Tokenizer::from_json(json)?.encode("a a a", None, 9)?.ids, [0, 5, 5, 5, 2]);
+        Ok(())
+    }
+
+    #[test]
+    fn bert_style_names_do_and_a_missing_special_token_is_named() -> Result<()> {
+        let json = Tokenizer::word_level(&["a"])?.to_json()?;
+        let bert = [("<s>", "[CLS]"), ("</s>", "[SEP]"), ("<pad>", "[PAD]"), ("<mask>", "[MASK]"), ("<unk>", "[UNK]")];
+        let renamed = bert.iter().fold(json.clone(), |json, (ours, theirs)| json.replace(ours, theirs));
+        assert_eq!(Tokenizer::from_json(&renamed)?.encode("a", None, 9)?.ids, [0, 5, 2]);
+
+        let error = format!("{:#}", Tokenizer::from_json(json.replace("<mask>", "<hide>")).unwrap_err());
+        assert!(error.contains("<mask>") && error.contains("[MASK]"), "{error}");
+        let mut bare: serde_json::Value = serde_json::from_str(&json)?;
+        bare["post_processor"] = serde_json::Value::Null;
+        let error = format!("{:#}", Tokenizer::from_json(bare.to_string()).unwrap_err());
+        assert!(error.contains("post-processor") && error.contains("<s>"), "{error}");
+        Ok(())
+    }
+
+    #[test]
+    fn what_cannot_become_a_tokenizer_is_refused() -> Result<()> {
+        let says = |error: anyhow::Error, part: &str| assert!(format!("{error:#}").contains(part), "{error:#}");
+        says(Tokenizer::train_bpe(["", "  "], 300).unwrap_err(), "empty");
+        says(Tokenizer::train_bpe(["a"], 200).unwrap_err(), "at least 261");
+        says(Tokenizer::word_level(&["a", "b", "a"]).unwrap_err(), "\"a\" stands in the vocabulary twice");
+        says(Tokenizer::word_level(&["a b"]).unwrap_err(), "no single word");
+        says(Tokenizer::load("/nowhere/tokenizer.json").unwrap_err(), "/nowhere/tokenizer.json");
+        let folder = tempfile::tempdir()?;
+        std::fs::write(folder.path().join("tokenizer.json"), "{\"model\": ")?;
+        says(Tokenizer::load(folder.path().join("tokenizer.json")).unwrap_err(), "tokenizer.json is not a usable");
+        Ok(())
+    }
+}
