@@ -6,5 +6,7 @@ pub mod experiment;
 pub mod files;
 pub mod model;
 pub mod params;
+pub mod recycle;
 pub mod seed;
 pub mod text;
+pub mod train;

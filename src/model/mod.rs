@@ -205,13 +205,12 @@ impl Model {
 
     /// Class scores (b, classes).
     pub fn logits(&self, tokens: &TokenBatch) -> Result<Tensor> {
-        Ok(self.classify(tokens, Pass::evaluation())?.0)
+        Ok(self.classify(tokens, Pass { rows: Rows::First, ..Pass::evaluation() })?.0)
     }
 
     /// Class scores (b, classes) and whatever else the pass asked for.
-    pub(crate) fn classify(&self, tokens: &TokenBatch, mut pass: Pass) -> Result<(Tensor, Encoded)> {
+    pub(crate) fn classify(&self, tokens: &TokenBatch, pass: Pass) -> Result<(Tensor, Encoded)> {
         let Head::Classifier(head) = &self.head_net else { bail!("this is a masked language model, not a classifier") };
-        pass.rows = Rows::First;
         let (encoded, pass) = self.encode(tokens, pass)?;
         Ok((head.forward(&encoded, &pass)?, encoded))
     }

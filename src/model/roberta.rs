@@ -75,6 +75,16 @@ impl Pass {
         Pass { dropout: Some(RefCell::new(rng)), ..Pass::evaluation() }
     }
 
+    /// A second pass of the same step, with dropout masks of its own.
+    pub fn again(&self) -> Pass {
+        let dropout = self.dropout.as_ref().map(|rng| {
+            let mut rng = rng.borrow().clone();
+            rng.jump();
+            RefCell::new(rng)
+        });
+        Pass { dropout, ..Pass::evaluation() }
+    }
+
     fn drops(&self, p: f64) -> bool {
         p > 0.0 && self.dropout.is_some()
     }

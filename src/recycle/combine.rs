@@ -1,0 +1,36 @@
+//! Both at once.
+
+use anyhow::Result;
+use tch::Device;
+
+use super::distill::distill_from;
+use super::{DistillConfig, Recycle, Upgrade};
+use crate::display::Progress;
+use crate::text::Task;
+use crate::train::{Start, TuneConfig, TuneRun};
+
+/// Starts from M_{i+1} ⊕ Δ_i, the teacher's own weights, and distils from M_i ⊕ Δ_i.
+#[derive(Clone, Debug, Default)]
+pub struct Combined {
+    pub distill: DistillConfig,
+    /// Texts without labels on which the teacher is asked as well.
+    pub unlabelled: Vec<String>,
+}
+
+impl Recycle for Combined {
+    fn name(&self) -> &'static str {
+        "combined"
+    }
+
+    fn recycle(
+        &self,
+        upgrade: Upgrade,
+        task: &Task,
+        config: &TuneConfig,
+        device: Device,
+        progress: &Progress,
+    ) -> Result<TuneRun> {
+        let start = Start::Recycled(upgrade.outdated);
+        distill_from(upgrade, task, start, &self.distill, &self.unlabelled, config, device, progress)
+    }
+}

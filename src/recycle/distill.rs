@@ -1,0 +1,348 @@
+//! Distillation-based recycling: the outdated model teaches the new one.
+
+use anyhow::{Result, ensure};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tch::{Device, Kind, Reduction, Tensor};
+
+use super::teacher::{Outputs, Teacher, outputs, token_weights};
+use super::{Recycle, Upgrade, same_labels};
+use crate::display::Progress;
+use crate::model::{Model, Pass};
+use crate::text::{Example, Task, TaskBatch, TaskData};
+use crate::train::{EncodedTask, Objective, Start, TuneConfig, TuneRun, tune_with};
+
+/// What the distillation loss is made of:
+///
+/// L = (1 − α)·L_task + α·L_kd + β·L_hidden
+///
+/// with L_task the cross-entropy with the labels, L_kd = T²·KL(softmax(t/T) ‖ softmax(s/T)) of teacher and student scores t, s,
+/// and L_hidden = ½·mean (H_t − H_s)² over chosen hidden states (paper.md 9.2; `trainer_kd.py` of the authors).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DistillConfig {
+    /// α, between the labels (0) and the teacher's scores (1).
+    pub alpha: f64,
+    /// β, the weight of the hidden states; 0 leaves them out.
+    pub beta: f64,
+    /// T, which softens both distributions.
+    pub temperature: f64,
+    pub reduction: KlReduction,
+    pub layers: LayerSet,
+    pub tokens: HiddenTokens,
+    /// Compare hidden states scaled to unit length, as in Patient Knowledge Distillation.
+    pub normalise: bool,
+}
+
+impl Default for DistillConfig {
+    fn default() -> DistillConfig {
+        DistillConfig {
+            alpha: 0.9,
+            beta: 10.0,
+            temperature: 10.0,
+            reduction: KlReduction::BatchMean,
+            layers: LayerSet::AllButLast,
+            tokens: HiddenTokens::First,
+            normalise: false,
+        }
+    }
+}
+
+/// How the Kullback–Leibler divergence is averaged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KlReduction {
+    /// Summed over classes, averaged over the batch: the divergence itself.
+    #[default]
+    BatchMean,
+    /// Averaged over classes as well, 1/(B·C), as in the authors' code: smaller by the number of classes.
+    PerElement,
+}
+
+/// Which hidden states are compared: 0 is the embeddings' output, l the output of layer l.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LayerSet {
+    /// 0 to L − 1, as in the authors' code.
+    #[default]
+    AllButLast,
+    /// L alone.
+    Last,
+    /// 0 to L.
+    All,
+    /// These.
+    These(Vec<usize>),
+}
+
+/// At which tokens hidden states are compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HiddenTokens {
+    /// `<s>` alone, as in the authors' code.
+    #[default]
+    First,
+    /// Every token that is not padding.
+    All,
+}
+
+impl DistillConfig {
+    /// Says which value cannot be.
+    pub fn validate(&self) -> Result<()> {
+        ensure!((0.0..=1.0).contains(&self.alpha), "alpha {} is not in [0, 1]", self.alpha);
+        ensure!(self.beta.is_finite() && self.beta >= 0.0, "beta {} must not be negative", self.beta);
+        ensure!(
+            self.temperature.is_finite() && self.temperature > 0.0,
+            "temperature {} must be positive",
+            self.temperature
+        );
+        Ok(())
+    }
+
+    /// The hidden states compared in a model of this many layers.
+    pub(super) fn layer_indices(&self, layers: usize) -> Result<Vec<usize>> {
+        let chosen = match &self.layers {
+            LayerSet::AllButLast => (0..layers).collect(),
+            LayerSet::Last => vec![layers],
+            LayerSet::All => (0..=layers).collect(),
+            LayerSet::These(chosen) => chosen.clone(),
+        };
+        ensure!(!chosen.is_empty(), "the set of layers to compare is empty: set beta to 0 to leave hidden states out");
+        if let Some(layer) = chosen.iter().find(|&&layer| layer > layers) {
+            anyhow::bail!("hidden state {layer} does not exist: the model has {layers} layers, so 0 to {layers} do");
+        }
+        Ok(chosen)
+    }
+}
+
+/// Distils from M_i ⊕ Δ_i into a fresh head (and modules) on M_{i+1}.
+#[derive(Clone, Debug, Default)]
+pub struct Distill {
+    pub distill: DistillConfig,
+    /// Texts without labels on which the teacher is asked as well.
+    pub unlabelled: Vec<String>,
+}
+
+impl Recycle for Distill {
+    fn name(&self) -> &'static str {
+        "distilled"
+    }
+
+    fn recycle(
+        &self,
+        upgrade: Upgrade,
+        task: &Task,
+        config: &TuneConfig,
+        device: Device,
+        progress: &Progress,
+    ) -> Result<TuneRun> {
+        distill_from(upgrade, task, Start::Fresh, &self.distill, &self.unlabelled, config, device, progress)
+    }
+}
+
+#[allow(clippy::too_many_arguments, reason = "the one piece that distillation and its combination with init share")]
+pub(super) fn distill_from(
+    upgrade: Upgrade,
+    task: &Task,
+    start: Start,
+    distill: &DistillConfig,
+    unlabelled: &[String],
+    config: &TuneConfig,
+    device: Device,
+    progress: &Progress,
+) -> Result<TuneRun> {
+    config.validate()?;
+    distill.validate()?;
+    same_labels(upgrade.outdated, task)?;
+    let data = EncodedTask::new(task, upgrade.new, config.max_length)?;
+    let teacher =
+        || Ok::<_, anyhow::Error>(upgrade.outdated.apply(upgrade.old, device)?.with_precision(config.precision));
+    let labelled = Taught { teacher: Teacher::new(teacher()?, &data.train, distill)?, data: &data.train };
+    let extra: Vec<Example> =
+        unlabelled.iter().map(|text| Example { text: text.clone(), text_pair: None, label: 0 }).collect();
+    let extra = match extra.is_empty() {
+        true => None,
+        false => Some(TaskData::new(&extra, &upgrade.new.tokenizer, config.max_length)?),
+    };
+    let unlabelled = extra
+        .as_ref()
+        .map(|data| Ok::<_, anyhow::Error>(Taught { teacher: Teacher::new(teacher()?, data, distill)?, data }));
+    let objective = Distillation { labelled, unlabelled: unlabelled.transpose()?, distill, config, device };
+    let recipe = json!({"tune": config, "distill": distill, "unlabelled": extra.as_ref().map_or(0, TaskData::len)});
+    tune_with(upgrade.new, task, start, config, device, &data, &objective, recipe, progress)
+}
+
+/// A split and the teacher's answers on it.
+struct Taught<'a> {
+    teacher: Teacher,
+    data: &'a TaskData,
+}
+
+/// The distillation loss on labelled texts, plus the same without L_task on unlabelled ones.
+struct Distillation<'a> {
+    labelled: Taught<'a>,
+    unlabelled: Option<Taught<'a>>,
+    distill: &'a DistillConfig,
+    config: &'a TuneConfig,
+    device: Device,
+}
+
+impl Distillation<'_> {
+    fn term(
+        &self,
+        taught: &Taught,
+        model: &Model,
+        batch: &TaskBatch,
+        pass: Pass,
+        labels: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        let said = taught.teacher.outputs(batch, self.distill)?;
+        let student = outputs(model, batch, pass, self.distill)?;
+        let weights = student.hidden.as_ref().map(|hidden| token_weights(batch, hidden, self.device)).transpose()?;
+        mixed_loss(&student, &said, labels, weights.as_ref(), self.distill)
+    }
+}
+
+impl Objective for Distillation<'_> {
+    type Batch = (TaskBatch, Option<TaskBatch>);
+
+    fn batch(&self, index: usize) -> Result<Self::Batch> {
+        let (size, seed) = (self.config.batch_size, self.config.seed);
+        let take = |data: &TaskData| data.batch(index, size, seed)?.to_device(self.device);
+        Ok((take(self.labelled.data)?, self.unlabelled.as_ref().map(|taught| take(taught.data)).transpose()?))
+    }
+
+    fn targets(&self, (labelled, _): &Self::Batch) -> usize {
+        labelled.labels.numel()
+    }
+
+    fn tokens(&self, (labelled, unlabelled): &Self::Batch) -> usize {
+        let count = |batch: &TaskBatch| batch.tokens.input_ids.numel();
+        count(labelled) + unlabelled.as_ref().map_or(0, count)
+    }
+
+    fn loss(&self, model: &Model, (labelled, unlabelled): &Self::Batch, pass: Pass) -> Result<Tensor> {
+        let again = pass.again();
+        let mut loss = self.term(&self.labelled, model, labelled, pass, Some(&labelled.labels))?;
+        if let (Some(taught), Some(batch)) = (&self.unlabelled, unlabelled) {
+            loss = loss.f_add(&self.term(taught, model, batch, again, None)?)?;
+        }
+        Ok(loss.f_mul_scalar(labelled.labels.numel() as f64)?)
+    }
+}
+
+/// (1 − α)·L_task + α·L_kd + β·L_hidden for scores (b, classes) and, where β > 0, hidden states (b, layers, tokens, h) of student
+/// and teacher. Tokens weigh the same.
+pub fn distillation_loss(
+    student: (&Tensor, Option<&Tensor>),
+    teacher: (&Tensor, Option<&Tensor>),
+    labels: &Tensor,
+    config: &DistillConfig,
+) -> Result<Tensor> {
+    let outputs = |(logits, hidden): (&Tensor, Option<&Tensor>)| Outputs {
+        logits: logits.shallow_clone(),
+        hidden: hidden.map(Tensor::shallow_clone),
+    };
+    mixed_loss(&outputs(student), &outputs(teacher), Some(labels), None, config)
+}
+
+fn mixed_loss(
+    student: &Outputs,
+    teacher: &Outputs,
+    labels: Option<&Tensor>,
+    weights: Option<&Tensor>,
+    config: &DistillConfig,
+) -> Result<Tensor> {
+    let t = config.temperature;
+    let soft = |logits: &Tensor| logits.f_div_scalar(t)?.f_log_softmax(-1, Kind::Float);
+    let (q, p) = (soft(&student.logits)?, soft(&teacher.logits)?.f_detach()?); // (b, classes), logarithms
+    let divergence = q.f_kl_div(&p, Reduction::Sum, true)?;
+    let (b, classes) = student.logits.size2()?;
+    let share = match config.reduction {
+        KlReduction::BatchMean => b,
+        KlReduction::PerElement => b * classes,
+    };
+    let mut loss = divergence.f_mul_scalar(config.alpha * t * t / share as f64)?;
+    if let Some(labels) = labels {
+        let task = student.logits.f_cross_entropy_loss(labels, None::<Tensor>, Reduction::Mean, -100, 0.0)?;
+        loss = loss.f_add(&task.f_mul_scalar(1.0 - config.alpha)?)?;
+    }
+    if let (Some(s), Some(t)) = (&student.hidden, &teacher.hidden)
+        && config.beta > 0.0
+    {
+        loss = loss.f_add(&hidden_loss(s, &t.f_detach()?, weights, config.normalise)?.f_mul_scalar(config.beta)?)?;
+    }
+    Ok(loss)
+}
+
+/// ½·mean (H_t − H_s)² over (b, layers, tokens, h), tokens weighted by (b, 1, tokens, 1).
+fn hidden_loss(student: &Tensor, teacher: &Tensor, weights: Option<&Tensor>, normalise: bool) -> Result<Tensor> {
+    let unit = |x: &Tensor| -> Result<Tensor> {
+        if !normalise {
+            return Ok(x.shallow_clone());
+        }
+        let norm = x.f_square()?.f_sum_dim_intlist(-1, true, Kind::Float)?.f_sqrt()?.f_clamp_min(1e-12)?;
+        Ok(x.f_div(&norm)?)
+    };
+    let squares = unit(student)?.f_sub(&unit(teacher)?)?.f_square()?; // (b, layers, tokens, h)
+    let mean = match weights {
+        None => squares.f_mean(Kind::Float)?,
+        Some(weights) => {
+            let (_, layers, _, h) = squares.size4()?;
+            let sum = squares.f_mul(weights)?.f_sum(Kind::Float)?;
+            sum.f_div(&weights.f_sum(Kind::Float)?.f_mul_scalar((layers * h) as f64)?)?
+        }
+    };
+    Ok(mean.f_mul_scalar(0.5)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> DistillConfig {
+        DistillConfig { alpha: 0.75, beta: 0.0, temperature: 2.0, ..DistillConfig::default() }
+    }
+
+    #[test]
+    fn each_term_equals_a_case_worked_by_hand() -> Result<()> {
+        // Student softmax(s/2) = (1/2, 1/2); teacher scores 2·ln 3 apart, so softmax(t/2) = (3/4, 1/4).
+        let s = Tensor::from_slice(&[0f32, 0.]).view([1, 2]);
+        let t = Tensor::from_slice(&[2.0 * 3f32.ln(), 0.]).view([1, 2]);
+        let labels = Tensor::from_slice(&[0_i64]);
+        let kl = 0.75 * (1.5_f64).ln() + 0.25 * (0.5_f64).ln();
+        let expected = 0.25 * 2_f64.ln() + 0.75 * 4.0 * kl;
+        let loss =
+            |config: &DistillConfig| f64::try_from(distillation_loss((&s, None), (&t, None), &labels, config).unwrap());
+        assert!((loss(&config())? - expected).abs() < 1e-6);
+        let authors = DistillConfig { reduction: KlReduction::PerElement, ..config() };
+        assert!((loss(&authors)? - (0.25 * 2_f64.ln() + 0.75 * 4.0 * kl / 2.0)).abs() < 1e-6);
+        // Hidden states differ by 1 and 3: ½·(1 + 9)/2 = 2.5, times β = 2.
+        let (hs, ht) =
+            (Tensor::from_slice(&[0f32, 0.]).view([1, 1, 1, 2]), Tensor::from_slice(&[1f32, 3.]).view([1, 1, 1, 2]));
+        let with_hidden = DistillConfig { beta: 2.0, ..config() };
+        let both = f64::try_from(distillation_loss((&s, Some(&hs)), (&t, Some(&ht)), &labels, &with_hidden)?)?;
+        assert!((both - expected - 5.0).abs() < 1e-6);
+        Ok(())
+    }
+
+    #[test]
+    fn padding_does_not_count_for_hidden_states_and_normalising_removes_length() -> Result<()> {
+        let (s, t) = (
+            Tensor::from_slice(&[0f32, 0., 0., 0.]).view([1, 1, 2, 2]),
+            Tensor::from_slice(&[1f32, 1., 9., 9.]).view([1, 1, 2, 2]),
+        );
+        let first_only = Tensor::from_slice(&[1f32, 0.]).view([1, 1, 2, 1]);
+        assert_eq!(f64::try_from(hidden_loss(&s, &t, Some(&first_only), false)?)?, 0.5);
+        let (a, b) =
+            (Tensor::from_slice(&[3f32, 4.]).view([1, 1, 1, 2]), Tensor::from_slice(&[6f32, 8.]).view([1, 1, 1, 2]));
+        assert!(f64::try_from(hidden_loss(&a, &b, None, true)?)? < 1e-12);
+        Ok(())
+    }
+
+    #[test]
+    fn layers_that_do_not_exist_are_refused() {
+        let config = DistillConfig { layers: LayerSet::These(vec![0, 7]), ..config() };
+        assert!(config.layer_indices(2).unwrap_err().to_string().contains("0 to 2"));
+        assert_eq!(DistillConfig::default().layer_indices(2).unwrap(), [0, 1]);
+    }
+}

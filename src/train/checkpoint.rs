@@ -1,0 +1,66 @@
+//! Interrupted runs go on where they stood.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+use tch::{Device, Tensor};
+
+use super::optim::AdamW;
+use super::trainer::LossPoint;
+use crate::model::Model;
+use crate::params::{Theta, read_safetensors, write_safetensors};
+
+const KEY: &str = "recyclable-checkpoint";
+const PARTS: [&str; 3] = ["part0.", "part1.", "part2."];
+
+/// What a checkpoint says beside its tensors.
+#[derive(Debug, Serialize, Deserialize)]
+struct Cursor {
+    /// Updates done.
+    step: usize,
+    /// What the run is: a checkpoint of another run is not taken up.
+    spec: String,
+    losses: Vec<LossPoint>,
+}
+
+/// Writes parameters, optimizer state and position into one file, atomically.
+pub(crate) fn write(path: &Path, spec: &str, model: &Model, optimizer: &AdamW, losses: &[LossPoint]) -> Result<()> {
+    let state = optimizer.state();
+    let mut parts: Vec<(&str, &Theta)> = PARTS.into_iter().zip(model.parts().map(|part| &part.theta)).collect();
+    parts.extend(state.iter().map(|(prefix, theta)| (prefix.as_str(), *theta)));
+    let cursor = Cursor { step: optimizer.step_count(), spec: spec.to_string(), losses: losses.to_vec() };
+    write_safetensors(path, &parts, KEY, &serde_json::to_string(&cursor)?)
+}
+
+/// Takes up the run that `path` holds, if it is this one: returns the losses so far. A missing file means a fresh start.
+///
+/// Errors when the file is broken or belongs to a run with other settings: it is never overwritten silently.
+pub(crate) fn resume(path: &Path, spec: &str, model: &mut Model, optimizer: &mut AdamW) -> Result<Vec<LossPoint>> {
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let source = path.display().to_string();
+    let file = read_safetensors(path)?;
+    let cursor = file.metadata.get(KEY).with_context(|| format!("{source} is not a checkpoint"))?;
+    let cursor: Cursor = serde_json::from_str(cursor).with_context(|| format!("the cursor in {source} is broken"))?;
+    ensure!(
+        cursor.spec == spec,
+        "{source} belongs to a run with other settings: delete it to start afresh, or use the settings it was made with"
+    );
+    let mut tensors = file.tensors;
+    let mut take = |prefix: &str, like: &Theta, device: Device| -> Result<Theta> {
+        let names: Vec<String> = tensors.keys().filter(|name| name.starts_with(prefix)).cloned().collect();
+        let group: HashMap<String, Tensor> =
+            names.into_iter().filter_map(|n| Some((n[prefix.len()..].to_string(), tensors.remove(&n)?))).collect();
+        Theta::from_loaded(like.layout().clone(), group, &source)?.to_device(device)
+    };
+    let device = model.device();
+    for (prefix, part) in PARTS.iter().zip(model.parts_mut()) {
+        let loaded = take(prefix, &part.theta, device)?;
+        part.theta.copy_from(&loaded)?;
+    }
+    optimizer.restore(cursor.step, |prefix, like| take(prefix, like, device))?;
+    Ok(cursor.losses)
+}

@@ -1,0 +1,18 @@
+//! Training: one loop, AdamW over flat slices, masked-LM pre-training and task tuning.
+
+mod checkpoint;
+mod metrics;
+mod optim;
+mod pretrain;
+mod schedule;
+mod trainer;
+mod tune;
+
+pub use metrics::{Evaluation, Metric, Scores, accuracy, evaluate, macro_f1};
+pub use optim::{AdamW, Optimisation};
+pub use pretrain::{PretrainConfig, PretrainRun, held_out_loss, pretrain};
+pub use schedule::Schedule;
+pub(crate) use trainer::Objective;
+pub use trainer::{LossNotFinite, LossPoint};
+pub(crate) use tune::tune_with;
+pub use tune::{CurvePoint, EncodedTask, Start, TuneConfig, TuneRun, tune};

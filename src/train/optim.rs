@@ -1,0 +1,213 @@
+//! AdamW over flat slices: a handful of large operations a step, whatever the number of tensors.
+
+use std::collections::HashMap;
+
+use anyhow::{Result, ensure};
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+use super::schedule::Schedule;
+use crate::model::Model;
+use crate::params::Theta;
+
+/// How parameters are moved: AdamW with decoupled weight decay, clipping and a learning-rate schedule.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Optimisation {
+    /// Updates in all.
+    pub steps: usize,
+    /// Peak learning rate.
+    pub learning_rate: f64,
+    pub schedule: Schedule,
+    /// Updates over which the learning rate rises from 0.
+    pub warmup_steps: usize,
+    /// Decoupled; not applied to biases and LayerNorm weights.
+    pub weight_decay: f64,
+    pub beta1: f64,
+    pub beta2: f64,
+    pub epsilon: f64,
+    /// Gradients are scaled down to this norm; 0 leaves them as they are.
+    pub clip_norm: f64,
+    /// Micro-batches an update; the loss is divided by the targets of them all.
+    pub accumulation: usize,
+}
+
+impl Default for Optimisation {
+    fn default() -> Optimisation {
+        Optimisation {
+            steps: 1_000,
+            learning_rate: 1e-3,
+            schedule: Schedule::Linear,
+            warmup_steps: 0,
+            weight_decay: 0.0,
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            clip_norm: 1.0,
+            accumulation: 1,
+        }
+    }
+}
+
+impl Optimisation {
+    /// Says which value cannot be.
+    pub fn validate(&self) -> Result<()> {
+        ensure!(self.steps > 0, "steps is 0: there is nothing to train");
+        let rate = self.learning_rate;
+        ensure!(rate.is_finite() && rate > 0.0, "learning_rate {rate} must be positive");
+        ensure!(self.warmup_steps <= self.steps, "warmup_steps {} exceeds steps {}", self.warmup_steps, self.steps);
+        for (name, value) in [("beta1", self.beta1), ("beta2", self.beta2)] {
+            ensure!((0.0..1.0).contains(&value), "{name} {value} is not in [0, 1)");
+        }
+        for (name, value) in [("weight_decay", self.weight_decay), ("clip_norm", self.clip_norm)] {
+            ensure!(value.is_finite() && value >= 0.0, "{name} {value} must not be negative");
+        }
+        ensure!(self.epsilon > 0.0, "epsilon {} must be positive", self.epsilon);
+        ensure!(self.accumulation > 0, "accumulation is 0: every update needs at least one batch");
+        Ok(())
+    }
+}
+
+/// A run of neighbouring trained tensors that share a decay setting, as slices of the flat buffers.
+#[derive(Debug)]
+struct Group {
+    parameters: Tensor,
+    gradients: Tensor,
+    mean: Tensor,
+    square: Tensor,
+    decay: bool,
+}
+
+/// Optimizer state beside a part of the model.
+#[derive(Debug)]
+struct State {
+    gradients: Theta,
+    mean: Theta,
+    square: Theta,
+}
+
+/// AdamW as in `torch.optim.AdamW`, over the trained parameters of a model.
+///
+/// The gradient norm never leaves the device: where it is not finite the whole update is multiplied away, and
+/// [`AdamW::skipped`] says how often.
+#[derive(Debug)]
+pub struct AdamW {
+    plan: Optimisation,
+    states: Vec<Option<State>>,
+    groups: Vec<Group>,
+    step: usize,
+    skipped: Tensor,
+}
+
+impl AdamW {
+    /// An optimizer with zeroed state. From now on backward passes add to its gradient buffers.
+    pub fn new(model: &Model, plan: &Optimisation) -> Result<AdamW> {
+        plan.validate()?;
+        let (mut states, mut groups) = (Vec::new(), Vec::new());
+        for part in model.parts() {
+            let Some(gradients) = part.leaves.alias_gradients()? else {
+                states.push(None);
+                continue;
+            };
+            let zeros = || Theta::zeros(part.theta.layout().clone(), part.theta.device());
+            let state = State { gradients, mean: zeros()?, square: zeros()? };
+            for (offset, len, decay) in segments(&part.theta, &part.leaves.trainable()) {
+                let slice = |theta: &Theta| theta.flat().f_narrow(0, offset, len);
+                groups.push(Group {
+                    parameters: slice(&part.theta)?,
+                    gradients: slice(&state.gradients)?,
+                    mean: slice(&state.mean)?,
+                    square: slice(&state.square)?,
+                    decay,
+                });
+            }
+            states.push(Some(state));
+        }
+        ensure!(!groups.is_empty(), "nothing in the model is marked trainable");
+        let skipped = Tensor::f_zeros([], (Kind::Float, model.device()))?;
+        Ok(AdamW { plan: plan.clone(), states, groups, step: 0, skipped })
+    }
+
+    /// Updates taken so far, skipped ones included.
+    pub fn step_count(&self) -> usize {
+        self.step
+    }
+
+    /// Updates skipped because the gradient norm was not finite. Waits for the device.
+    pub fn skipped(&self) -> Result<usize> {
+        Ok(f64::try_from(&self.skipped)? as usize)
+    }
+
+    /// Moves the parameters by one update and zeroes the gradients.
+    pub fn step(&mut self) -> Result<()> {
+        tch::no_grad(|| self.update())?;
+        self.step += 1;
+        Ok(())
+    }
+
+    fn update(&mut self) -> Result<()> {
+        let plan = &self.plan;
+        let norms = self.groups.iter().map(|group| group.gradients.f_norm()).collect::<Result<Vec<_>, _>>()?;
+        let norm = Tensor::f_stack(&norms, 0)?.f_norm()?;
+        let finite = norm.f_isfinite()?.f_to_kind(Kind::Float)?; // 1 or 0, on the device
+        let _ = self.skipped.f_add_(&finite.f_neg()?.f_add_scalar(1.0)?)?;
+        // Clipping as in torch.nn.utils.clip_grad_norm_: min(1, clip / (norm + 1e-6)).
+        let scale = match plan.clip_norm {
+            0.0 => finite.shallow_clone(),
+            clip => norm.f_add_scalar(1e-6)?.f_reciprocal()?.f_mul_scalar(clip)?.f_clamp_max(1.0)?,
+        };
+        let rate = plan.learning_rate * plan.schedule.factor(self.step, plan.warmup_steps, plan.steps);
+        let t = (self.step + 1) as i32;
+        let (correction1, correction2) = (1.0 - plan.beta1.powi(t), 1.0 - plan.beta2.powi(t));
+        let towards_gradient = finite.f_mul_scalar(1.0 - plan.beta1)?;
+        let towards_square = finite.f_mul_scalar(1.0 - plan.beta2)?;
+        let step_size = finite.f_mul_scalar(rate / correction1)?;
+        let shrink = finite.f_mul_scalar(-rate * plan.weight_decay)?.f_add_scalar(1.0)?;
+        for group in &mut self.groups {
+            let _ = group.gradients.f_mul_(&scale)?.f_nan_to_num_(0.0, 0.0, 0.0)?;
+            let _ = group.mean.f_lerp_tensor_(&group.gradients, &towards_gradient)?;
+            let _ = group.square.f_lerp_tensor_(&group.gradients.f_square()?, &towards_square)?;
+            let root = group.square.f_sqrt()?;
+            let root = root.f_div_scalar(correction2.sqrt())?.f_add_scalar(plan.epsilon)?;
+            if group.decay && plan.weight_decay > 0.0 {
+                let _ = group.parameters.f_mul_(&shrink)?;
+            }
+            let _ = group.parameters.f_sub_(&group.mean.f_div(&root)?.f_mul_(&step_size)?)?;
+            let _ = group.gradients.f_zero_()?;
+        }
+        Ok(())
+    }
+
+    /// The state as named vectors, for a checkpoint: `mean0.…`, `square0.…` for the first part of the model, and so on.
+    pub(crate) fn state(&self) -> Vec<(String, &Theta)> {
+        let parts = self.states.iter().enumerate().filter_map(|(at, state)| Some((at, state.as_ref()?)));
+        parts.flat_map(|(at, s)| [(format!("mean{at}."), &s.mean), (format!("square{at}."), &s.square)]).collect()
+    }
+
+    /// Takes up the state of a checkpoint written after `step` updates.
+    pub(crate) fn restore(&mut self, step: usize, mut load: impl FnMut(&str, &Theta) -> Result<Theta>) -> Result<()> {
+        for (at, state) in self.states.iter_mut().enumerate().filter_map(|(at, state)| Some((at, state.as_mut()?))) {
+            let (mean, square) =
+                (load(&format!("mean{at}."), &state.mean)?, load(&format!("square{at}."), &state.square)?);
+            state.mean.copy_from(&mean)?;
+            state.square.copy_from(&square)?;
+        }
+        self.step = step;
+        Ok(())
+    }
+}
+
+/// Runs of neighbouring trained tensors with one decay setting: (offset, length, decay), padding included.
+fn segments(theta: &Theta, trainable: &[String]) -> Vec<(i64, i64, bool)> {
+    let trained: HashMap<&str, ()> = trainable.iter().map(|name| (name.as_str(), ())).collect();
+    let mut runs: Vec<(i64, i64, bool)> = Vec::new();
+    for entry in theta.layout().entries().iter().filter(|entry| trained.contains_key(entry.name.as_str())) {
+        match runs.last_mut() {
+            Some((offset, len, decay)) if *offset + *len == entry.offset && *decay == entry.decay => {
+                *len += entry.padded_len()
+            }
+            _ => runs.push((entry.offset, entry.padded_len(), entry.decay)),
+        }
+    }
+    runs
+}

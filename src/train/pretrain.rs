@@ -1,0 +1,206 @@
+//! Masked-LM pre-training: M_i → M_{i+1}, with the optimizer reset for every domain.
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Reduction, Tensor};
+
+use super::checkpoint;
+use super::optim::{AdamW, Optimisation};
+use super::trainer::{LossPoint, Objective, fit};
+use crate::device::Precision;
+use crate::display::Progress;
+use crate::model::{Model, Pass, Version};
+use crate::text::{Corpus, MaskingConfig, MlmBatch, MlmData, Sequences};
+
+/// How a version is pre-trained on a corpus.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PretrainConfig {
+    pub optimisation: Optimisation,
+    /// Sequences a micro-batch.
+    pub batch_size: usize,
+    /// Tokens a sequence has at most, `<s>` and `</s>` included.
+    pub max_length: usize,
+    pub masking: MaskingConfig,
+    /// Join documents by `</s>` into sequences of exactly `max_length` tokens; otherwise one document is one sequence.
+    pub packing: bool,
+    pub precision: Precision,
+    pub seed: u64,
+    /// Updates between checkpoints; 0 writes none.
+    pub checkpoint_every: usize,
+}
+
+impl Default for PretrainConfig {
+    fn default() -> PretrainConfig {
+        PretrainConfig {
+            optimisation: Optimisation {
+                weight_decay: 0.01,
+                beta2: 0.98,
+                epsilon: 1e-6,
+                warmup_steps: 100,
+                ..Optimisation::default()
+            },
+            batch_size: 64,
+            max_length: 64,
+            masking: MaskingConfig::default(),
+            packing: false,
+            precision: Precision::Fp32,
+            seed: 0,
+            checkpoint_every: 500,
+        }
+    }
+}
+
+impl PretrainConfig {
+    /// Says which value cannot be.
+    pub fn validate(&self) -> Result<()> {
+        self.optimisation.validate()?;
+        self.masking.validate()?;
+        ensure!(self.batch_size > 0, "batch_size is 0");
+        ensure!(self.max_length > 2, "max_length {} leaves no room between <s> and </s>", self.max_length);
+        Ok(())
+    }
+}
+
+/// A pre-trained version and how it came about.
+#[derive(Debug)]
+pub struct PretrainRun {
+    pub version: Version,
+    pub losses: Vec<LossPoint>,
+    pub seconds: f64,
+    pub tokens_per_second: f64,
+    /// Documents cut off at `max_length`.
+    pub truncated: usize,
+}
+
+/// Continues the masked-LM pre-training of `base` on `corpus`, with a fresh optimizer.
+///
+/// With a `checkpoint` path the run writes its state there now and then, takes it up again after an interruption, and
+/// removes it when done. A loss that is not finite stops the run, names the step and leaves the checkpoint.
+pub fn pretrain(
+    base: &Version,
+    corpus: &Corpus,
+    config: &PretrainConfig,
+    device: Device,
+    checkpoint: Option<&Path>,
+    progress: &Progress,
+) -> Result<PretrainRun> {
+    config.validate()?;
+    check_length(base, config.max_length)?;
+    let sequences = sequences(base, corpus, config)?;
+    let truncated = sequences.truncated;
+    let data = MlmData::new(sequences.ids, &base.tokenizer, config.batch_size, config.masking.clone(), config.seed)?;
+    let mut model = Model::masked_lm(base, device)?.with_precision(config.precision);
+    let mut optimizer = AdamW::new(&model, &config.optimisation)?;
+    let spec = serde_json::to_string(&(config, base.fingerprint()?, corpus_fingerprint(corpus)))?;
+    let losses = match checkpoint {
+        Some(path) => checkpoint::resume(path, &spec, &mut model, &mut optimizer)?,
+        None => Vec::new(),
+    };
+    let (clock, mut speed) = (Instant::now(), 0.0);
+    let objective = MaskedLm { data, device };
+    let total = config.optimisation.steps;
+    let fitted = fit(&model, &objective, &config.optimisation, config.seed, &mut optimizer, losses, |now| {
+        speed = now.tokens_per_second;
+        if let Some(last) = now.losses.last() {
+            progress.update(now.step, format!("loss {:.3} · {:.0} tokens/s", last.loss, speed));
+        }
+        let due = config.checkpoint_every > 0 && now.step > 0 && now.step % config.checkpoint_every == 0;
+        match checkpoint {
+            Some(path) if due && now.step < total => {
+                checkpoint::write(path, &spec, now.model, now.optimizer, now.losses)
+            }
+            _ => Ok(()),
+        }
+    });
+    let losses = fitted.with_context(|| match checkpoint.filter(|path| path.exists()) {
+        Some(path) => {
+            format!("pre-training on {} stopped; the last good checkpoint is {}", corpus.name, path.display())
+        }
+        None => format!("pre-training on {} stopped", corpus.name),
+    })?;
+    let version = Version {
+        config: base.config.clone(),
+        tokenizer: base.tokenizer.clone(),
+        backbone: model.backbone().to_device(Device::Cpu)?,
+        lm_head: model.head().to_device(Device::Cpu)?,
+    };
+    if let Some(path) = checkpoint.filter(|path| path.exists()) {
+        std::fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))?;
+    }
+    Ok(PretrainRun { version, losses, seconds: clock.elapsed().as_secs_f64(), tokens_per_second: speed, truncated })
+}
+
+/// Mean masked-LM loss of a version over a corpus, in nats a masked token; masks depend on `config.seed` alone, so versions
+/// are asked the same questions.
+pub fn held_out_loss(version: &Version, corpus: &Corpus, config: &PretrainConfig, device: Device) -> Result<f64> {
+    check_length(version, config.max_length)?;
+    let sequences = sequences(version, corpus, config)?;
+    let data = MlmData::new(sequences.ids, &version.tokenizer, config.batch_size, config.masking.clone(), config.seed)?;
+    let model = Model::masked_lm(version, device)?.with_precision(config.precision);
+    let objective = MaskedLm { data, device };
+    let (mut sum, mut targets) = (0.0, 0);
+    for batch in objective.data.evaluation_batches()? {
+        let batch = batch.to_device(device)?;
+        let loss = tch::no_grad(|| objective.loss(&model, &batch, Pass::evaluation()))?;
+        sum += f64::try_from(loss.f_to_kind(Kind::Double)?)?;
+        targets += objective.targets(&batch);
+    }
+    Ok(sum / targets.max(1) as f64)
+}
+
+fn check_length(version: &Version, max_length: usize) -> Result<()> {
+    let positions = version.config.max_length();
+    ensure!(
+        max_length as i64 <= positions,
+        "max_length {max_length} exceeds the model's {positions} positions: lower it to {positions}"
+    );
+    Ok(())
+}
+
+fn sequences(version: &Version, corpus: &Corpus, config: &PretrainConfig) -> Result<Sequences> {
+    match config.packing {
+        true => Sequences::packed(corpus, &version.tokenizer, config.max_length),
+        false => Sequences::one_a_document(corpus, &version.tokenizer, config.max_length),
+    }
+}
+
+fn corpus_fingerprint(corpus: &Corpus) -> String {
+    use sha2::{Digest, Sha256};
+    let mut hash = Sha256::new();
+    for document in &corpus.documents {
+        hash.update(document.as_bytes());
+        hash.update(b"\n");
+    }
+    hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Cross-entropy at the masked positions; the last layer and the vocabulary scores are computed for those alone.
+struct MaskedLm {
+    data: MlmData,
+    device: Device,
+}
+
+impl Objective for MaskedLm {
+    type Batch = MlmBatch;
+
+    fn batch(&self, index: usize) -> Result<MlmBatch> {
+        self.data.batch(index)?.to_device(self.device)
+    }
+
+    fn targets(&self, batch: &MlmBatch) -> usize {
+        batch.labels.numel()
+    }
+
+    fn tokens(&self, batch: &MlmBatch) -> usize {
+        batch.tokens.input_ids.numel()
+    }
+
+    fn loss(&self, model: &Model, batch: &MlmBatch, pass: Pass) -> Result<Tensor> {
+        let logits = model.predict(&batch.tokens, Some(&batch.positions), pass)?; // (m, vocabulary)
+        Ok(logits.f_cross_entropy_loss(&batch.labels, None::<Tensor>, Reduction::Sum, -100, 0.0)?)
+    }
+}
