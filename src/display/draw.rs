@@ -77,6 +77,7 @@ pub(super) fn figure<DB: DrawingBackend>(canvas: &mut Canvas<DB>, figure: &Figur
     let frame = axes(canvas, figure, top)?;
     match &figure.plot {
         Plot::Lines(lines) => {
+            references(canvas, figure, &frame)?;
             let labels = distinct(lines.iter().map(|line| line.label.as_str()));
             let style = |one: &Line| labels.iter().position(|label| *label == one.label).unwrap_or(0);
             for one in lines {
@@ -86,9 +87,11 @@ pub(super) fn figure<DB: DrawingBackend>(canvas: &mut Canvas<DB>, figure: &Figur
                 line(canvas, &frame, one, style(one))?;
             }
         }
-        Plot::Bars { groups, series } => bars(canvas, &frame, groups.len(), series)?,
+        Plot::Bars { groups, series } => {
+            bars(canvas, &frame, groups.len(), series)?;
+            references(canvas, figure, &frame)?;
+        }
     }
-    references(canvas, figure, &frame)?;
     canvas.done()
 }
 

@@ -41,6 +41,8 @@ pub struct Claim {
     pub statement: String,
     /// The decision rule in words, fixed before the run.
     pub rule: String,
+    /// What `measured` is, say `retained share`.
+    pub quantity: String,
     /// The headline number: mean over seeds of `per_seed`.
     pub measured: f64,
     /// 95 % Student-t interval of `measured`; `null` with one seed.
@@ -75,12 +77,13 @@ impl fmt::Display for Verdict {
 }
 
 impl Claim {
-    fn new(id: String, statement: &str, rule: String, headline: &[f64]) -> Result<Self> {
+    fn new(id: String, quantity: &str, statement: &str, rule: String, headline: &[f64]) -> Result<Self> {
         let interval = stats::t_interval(headline).with_context(|| format!("claim {id} cannot be judged"))?;
         Ok(Self {
             id,
             statement: statement.to_owned(),
             rule,
+            quantity: quantity.to_owned(),
             measured: interval.mean,
             ci95: interval.bounds(),
             per_seed: headline.to_vec(),
@@ -187,6 +190,7 @@ pub fn compatibility(method: &str, seeds: &[CompatibilitySeed]) -> Result<Claim>
     let means = means.with_context(|| format!("claim C1.{method} cannot be judged"))?;
     let mut claim = Claim::new(
         format!("C1.{method}"),
+        "mean retained share",
         "Weights tuned for M_0 keep working, untouched, on the versions it is upgraded to.",
         format!(
             "Holds when the retained share r, averaged over M_1 … M_{length}, is at least {RETAINED_SHARE_AT_LEAST}, and the \
@@ -276,6 +280,7 @@ pub fn initialization(method: &str, seeds: &[Vec<InitializationRun>]) -> Result<
     };
     let mut claim = Claim::new(
         format!("C4.{method}"),
+        "step ratio",
         "Starting from recycled weights, tuning the upgraded model reaches conventional tuning's level in a fraction of the steps, \
          at no loss in the end.",
         format!(
@@ -300,6 +305,7 @@ pub fn initialization(method: &str, seeds: &[Vec<InitializationRun>]) -> Result<
 pub fn distillation(method: &str, distilled: &[f64], labels_only: &[f64]) -> Result<Claim> {
     let mut claim = Claim::new(
         format!("C5.{method}"),
+        "gain over labels only",
         "With few labels, distilling from the old tuned model teaches the upgraded one more than the labels alone.",
         "Holds when the few-shot score distilled with the published loss (logits and hidden states of <s>) minus that from labels \
          only has the lower bound of its 95 % interval above 0."
@@ -320,6 +326,7 @@ pub fn combined(method: &str, combined: &[f64], init: &[f64], distilled: &[f64])
     let (name, better) = if distilled_mean > init_mean { ("distilled", distilled) } else { ("init", init) };
     let mut claim = Claim::new(
         format!("C6.{method}"),
+        "gain over the better one",
         "Recycled initialization and distillation together are no worse than the better of the two.",
         "Holds when the few-shot score of both together minus that of the better one (by its mean over seeds) has the lower bound \
          of its 95 % interval at or above 0."

@@ -24,6 +24,7 @@ th { border-bottom: 1.5px solid var(--ink); padding: .35rem .75rem .35rem 0; ver
 th[scope=row] { border-bottom: 1px solid var(--rule); padding: .45rem .75rem .45rem 0; vertical-align: top; white-space: nowrap; }
 td { border-bottom: 1px solid var(--rule); padding: .45rem .75rem .45rem 0; vertical-align: top; }
 td.number { white-space: nowrap; text-align: right; }
+td.number div { font-size: .88rem; }
 td.id { white-space: nowrap; font-weight: 600; }
 details { font-size: .88rem; color: var(--quiet); margin-top: .15rem; }
 summary { cursor: pointer; }
@@ -116,12 +117,13 @@ fn claims(report: &Report) -> String {
             Verdict::Undecided => "undecided",
         };
         html += &format!(
-            "<tr><td class=\"id\">{}</td><td>{}{}</td><td class=\"number\">{}</td><td class=\"number\">{}</td>\
+            "<tr><td class=\"id\">{}</td><td>{}{}</td><td class=\"number\">{}<div class=\"quiet\">{}</div></td><td class=\"number\">{}</td>\
              <td class=\"verdict {class}\">{verdict}</td></tr>\n",
             escape_html(&claim.id),
             escape_html(&claim.statement),
             details(claim),
             escape_html(&claim_range(claim).show(3)),
+            escape_html(&claim.quantity),
             thousands(claim.n as i64)
         );
     }

@@ -106,16 +106,21 @@ impl Report {
 
     /// The claims at a glance: what was measured and what became of them.
     pub fn claims_table(&self) -> Table {
-        let columns = ["claim", "statement", "measured [95 % interval]", "n", "verdict"];
-        let mut columns: Vec<Column> = columns.map(Column::text).into();
-        columns[2] = Column::number("measured [95 % interval]", 3);
-        columns[3] = Column::number("n", 0);
+        let columns = vec![
+            Column::text("claim"),
+            Column::text("statement"),
+            Column::text("quantity"),
+            Column::number("measured [95 % interval]", 3),
+            Column::number("n", 0),
+            Column::text("verdict"),
+        ];
         let caption = format!("{} Student-t intervals over seeds.", self.basis());
         let mut table = Table::new("claims", "Claims", columns).caption(caption);
         for claim in &self.claims {
             table.push([
                 Cell::from(claim.id.as_str()),
                 claim.statement.as_str().into(),
+                claim.quantity.as_str().into(),
                 claim_range(claim),
                 claim.n.into(),
                 claim.verdict().to_string().into(),
@@ -173,7 +178,10 @@ impl Report {
         }
         for figure in &self.figures {
             let (title, caption) = (escape_markdown(&figure.title), escape_markdown(&figure.caption));
-            text += &format!("\n![{title}](figures/{}.svg)\n\n*{caption}*\n", figure.id);
+            text += &format!("\n![{title}](figures/{}.svg)\n", figure.id);
+            if !caption.is_empty() {
+                text += &format!("\n*{caption}*\n");
+            }
         }
         if !self.tables.is_empty() {
             text += "\n## Tables\n";

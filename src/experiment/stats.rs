@@ -32,11 +32,11 @@ impl fmt::Display for Interval {
     /// `0.812 [0.788, 0.836]`; without bounds only the mean.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let decimals = f.precision().unwrap_or(3);
-        write!(f, "{:.decimals$}", self.mean)?;
-        match self.bounds() {
-            Some([lo, hi]) => write!(f, " [{lo:.decimals$}, {hi:.decimals$}]"),
-            None => Ok(()),
-        }
+        let text = match self.bounds() {
+            Some([lo, hi]) => format!("{:.decimals$} [{lo:.decimals$}, {hi:.decimals$}]", self.mean),
+            None => format!("{:.decimals$}", self.mean),
+        };
+        f.write_str(&text.replace('-', "−"))
     }
 }
 
