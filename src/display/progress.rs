@@ -4,7 +4,7 @@
 //! In a log a run gets about [`LINES_A_RUN`] lines, and what it does inside ([`Progress::child`]) gets none.
 
 use std::io::IsTerminal;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -78,7 +78,8 @@ pub struct Progress {
     state: Mutex<State>,
     /// Where lines go; tests listen here.
     out: fn(&str),
-    depth: AtomicU8,
+    /// 0 for work that is in no other.
+    depth: usize,
 }
 
 impl Progress {
@@ -101,26 +102,22 @@ impl Progress {
 
     /// Work inside this work: a bar of its own in a terminal, nothing in a log, where the outer lines are enough.
     pub fn child(&self, label: impl Into<String>, total: usize) -> Progress {
-        match self.face {
-            Face::Silent | Face::Lines => Self::silent(),
+        let (label, depth) = (label.into(), self.depth + 1);
+        let face = match self.face {
+            Face::Silent | Face::Lines => Face::Silent,
             #[cfg(feature = "cli")]
-            Face::Bar(_) => {
-                let label = label.into();
-                let depth = self.depth.load(Ordering::Relaxed) + 1;
-                let indented = format!("{}{label}", "  ".repeat(depth.into()));
-                let face = Self::face(&indented, total, "steps");
-                let child = Self::with_face(label, total, "steps", face);
-                child.depth.store(depth, Ordering::Relaxed);
-                child
-            }
-        }
+            Face::Bar(_) => Self::face(&format!("{}{label}", "  ".repeat(depth)), total, "steps"),
+        };
+        let mut child = Self::with_face(label, total, "steps", face);
+        child.depth = depth;
+        child
     }
 
     fn with_face(label: String, total: usize, unit: &'static str, face: Face) -> Self {
         let state =
             State { step: 0, began: Instant::now(), began_at: None, last_line: None, lines: 0, finished: false };
         let out = |line: &str| eprintln!("{line}");
-        Self { label, unit, total: total as u64, face, state: Mutex::new(state), out, depth: AtomicU8::new(0) }
+        Self { label, unit, total: total as u64, face, state: Mutex::new(state), out, depth: 0 }
     }
 
     #[cfg(feature = "cli")]
@@ -174,7 +171,7 @@ impl Progress {
             Face::Bar(bar) => {
                 bar.finish_and_clear();
                 bars().remove(bar);
-                if self.depth.load(Ordering::Relaxed) == 0 {
+                if self.depth == 0 {
                     say(&line);
                 }
             }
@@ -249,6 +246,7 @@ pub fn for_humans(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::AtomicU8;
 
     fn listening(total: usize, out: fn(&str)) -> Progress {
         let mut progress = Progress::with_face("tune".into(), total, "steps", Face::Lines);
