@@ -4,6 +4,7 @@ mod adapted;
 mod config;
 mod heads;
 mod leaves;
+mod load;
 mod lora;
 mod method;
 mod roberta;

@@ -90,20 +90,26 @@ impl Version {
     }
 
     fn checked(self) -> Result<Version> {
-        let (tokens, vocabulary) = (self.tokenizer.vocab_size(), self.config.vocab_size);
-        ensure!(
-            tokens as i64 <= vocabulary,
-            "the tokenizer has {tokens} tokens, more than the model's vocabulary of {vocabulary}: \
-             it belongs to another model, or vocab_size must grow before pre-training"
-        );
-        let pad = self.tokenizer.pad_id();
-        ensure!(
-            pad == self.config.pad_token_id,
-            "the tokenizer pads with token {pad}, config.json says pad_token_id {}: they must agree",
-            self.config.pad_token_id
-        );
+        check_tokenizer(&self.config, &self.tokenizer)?;
         Ok(self)
     }
+}
+
+/// Says where a tokenizer does not belong to a model.
+pub(crate) fn check_tokenizer(config: &RobertaConfig, tokenizer: &Tokenizer) -> Result<()> {
+    let (tokens, vocabulary) = (tokenizer.vocab_size(), config.vocab_size);
+    ensure!(
+        tokens as i64 <= vocabulary,
+        "the tokenizer has {tokens} tokens, more than the model's vocabulary of {vocabulary}: \
+         it belongs to another model, or vocab_size must grow before pre-training"
+    );
+    let pad = tokenizer.pad_id();
+    ensure!(
+        pad == config.pad_token_id,
+        "the tokenizer pads with token {pad}, config.json says pad_token_id {}: they must agree",
+        config.pad_token_id
+    );
+    Ok(())
 }
 
 /// Writes `tokenizer.json` and the `tokenizer_config.json` that transformers wants beside it.

@@ -1,7 +1,7 @@
 """The Python side of tests/parity_live.rs. Prints one JSON object; exits 1 with a reason where something differs.
 
-    live.py check DIR        DIR was saved by the crate; DIR/expected.safetensors and DIR/expected.json say what it computed
-    live.py make DIR SEED    saves a random model, tokenizer and what they compute, for the crate to load
+    live.py check DIR…    each was saved by the crate; DIR/expected.safetensors and DIR/expected.json say what it computed
+    live.py make DIR…     saves random models, tokenizers and what they compute, for the crate to load; the folder's name is the seed
 """
 
 import json
@@ -110,9 +110,11 @@ def train_tokenizer():
 
 
 if __name__ == "__main__":
-    command, folder = sys.argv[1], Path(sys.argv[2])
-    try:
-        result = check(folder) if command == "check" else make(folder, int(sys.argv[3]))
-    except AssertionError as problem:
-        sys.exit(f"{folder}: {problem}")
-    print(json.dumps(result))
+    run = dict(check=check, make=lambda folder: make(folder, int(folder.name)))[sys.argv[1]]
+    results = {}
+    for folder in map(Path, sys.argv[2:]):
+        try:
+            results[folder.name] = run(folder)
+        except AssertionError as problem:
+            sys.exit(f"{folder}: {problem}")
+    print(json.dumps(results))
