@@ -160,7 +160,7 @@ fn attention_weights_equal_those_of_transformers_and_the_explicit_path_equals_th
                 let mut weights = Tensor::stack(&weights, 0); // (layers, b, heads, t, t)
                 if let Some(mask) = &tokens.attention_mask {
                     let (b, t) = tokens.size();
-                    weights = weights * mask.view([1, b, 1, t, 1]);
+                    weights *= mask.view([1, b, 1, t, 1]);
                 }
                 golden.compare(&format!("{batch}.attentions"), &weights, None, 0.0)?;
                 println!("{case}, {batch}: {}", golden.worst());
