@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use recyclable::model::{Adapted, AdapterConfig, AdapterPosition, Card, LoraConfig, Method, Model, Version};
 use recyclable::params::Theta;
 use recyclable::text::TokenBatch;
-//TRAINuse recyclable::train::{accuracy, macro_f1};
+use recyclable::train::{Schedule, accuracy, macro_f1};
 use serde_json::Value;
 use support::{Golden, golden, relative_error};
 use tch::{Device, Kind, Tensor};
@@ -244,5 +244,30 @@ fn the_golden_files_notice_another_epsilon_and_positions_counted_from_elsewhere(
     ensure!(notices("missing-fields", |version| version.config.layer_norm_eps = 1e-5)?, "roberta-base's epsilon");
     ensure!(notices("one-type", |version| version.config.layer_norm_eps = 1e-2)?, "a coarse epsilon");
     ensure!(notices("odd", |version| version.config.pad_token_id = 0)?, "positions from 1 on");
+    Ok(())
+}
+
+#[test]
+fn accuracy_and_macro_f1_equal_scikit_learn_where_classes_are_absent_too() -> Result<()> {
+    let cases: Vec<Value> = serde_json::from_str(&std::fs::read_to_string(golden("metrics.json"))?)?;
+    ensure!(cases.len() >= 8);
+    for case in cases {
+        let numbers = |key: &str| serde_json::from_value::<Vec<usize>>(case[key].clone());
+        let (truth, predicted) = (numbers("truth")?, numbers("predicted")?);
+        for (name, ours) in [("accuracy", accuracy(&truth, &predicted)), ("macro_f1", macro_f1(&truth, &predicted))] {
+            let theirs = case[name].as_f64().context("a number")?;
+            ensure!((ours - theirs).abs() < 1e-12, "{}: {name} is {ours}, scikit-learn says {theirs}", case["case"]);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_linear_schedule_equals_get_linear_schedule_with_warmup() -> Result<()> {
+    let golden = Golden::load(golden("optim.safetensors"))?;
+    for (warmup, steps) in [(0, 10), (3, 10), (10, 10), (5, 40)] {
+        let ours: Vec<f64> = (0..steps).map(|step| Schedule::Linear.factor(step, warmup, steps)).collect();
+        golden.compare_within(&format!("schedule.{warmup}.{steps}"), &Tensor::from_slice(&ours), None, 1.0, 1e-12)?;
+    }
     Ok(())
 }

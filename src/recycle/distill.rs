@@ -298,6 +298,7 @@ fn hidden_loss(student: &Tensor, teacher: &Tensor, weights: Option<&Tensor>, nor
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::text::TokenBatch;
 
     fn config() -> DistillConfig {
         DistillConfig { alpha: 0.75, beta: 0.0, temperature: 2.0, ..DistillConfig::default() }
@@ -344,5 +345,70 @@ mod tests {
         let config = DistillConfig { layers: LayerSet::These(vec![0, 7]), ..config() };
         assert!(config.layer_indices(2).unwrap_err().to_string().contains("0 to 2"));
         assert_eq!(DistillConfig::default().layer_indices(2).unwrap(), [0, 1]);
+    }
+
+    /// On random tensors, against PyTorch code that knows nothing of this (tests/parity/make_golden.py).
+    #[test]
+    fn the_loss_and_its_gradients_equal_the_formula_in_torch_for_every_setting() -> Result<()> {
+        let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/parity/golden/distill.safetensors");
+        let file = crate::params::read_safetensors(golden)?;
+        let settings: std::collections::BTreeMap<String, serde_json::Value> =
+            serde_json::from_str(&file.metadata["settings"])?;
+        assert_eq!(settings.len(), 24);
+        let mut largest = 0_f64;
+        for (name, setting) in settings {
+            let number = |key: &str| setting[key].as_f64().unwrap();
+            let config = DistillConfig {
+                alpha: number("alpha"),
+                beta: number("beta"),
+                temperature: number("temperature"),
+                reduction: if setting["reduction"] == "mean" {
+                    KlReduction::PerElement
+                } else {
+                    KlReduction::BatchMean
+                },
+                layers: LayerSet::AllButLast,
+                tokens: if setting["tokens"] == "all" { HiddenTokens::All } else { HiddenTokens::First },
+                normalise: setting["normalise"] == true,
+            };
+            let leaf = |key: &str| file.tensors[key].copy().set_requires_grad(true);
+            let (logits, states) = (leaf("student_logits"), leaf("student_hidden"));
+            let all = config.tokens == HiddenTokens::All;
+            let chosen = |states: &Tensor| {
+                let last = states.size()[0] - 1; // (layers + 1, b, t, h): as many layers as `layer_indices` chooses from
+                let layers = config.layer_indices(last as usize).unwrap();
+                let layers: Vec<i64> = layers.into_iter().map(|layer| layer as i64).collect();
+                let states = states.index_select(0, &Tensor::from_slice(&layers)).transpose(0, 1); // (b, layers, t, h)
+                if all { states } else { states.narrow(2, 0, 1) }
+            };
+            let outputs = |logits: &Tensor, states: &Tensor| Outputs {
+                logits: logits.shallow_clone(),
+                hidden: Some(chosen(states)),
+            };
+            let tokens = TokenBatch {
+                input_ids: file.tensors["attention_mask"].shallow_clone(),
+                attention_mask: Some(file.tensors["attention_mask"].to_kind(Kind::Bool)),
+            };
+            let labels = file.tensors["labels"].shallow_clone();
+            let batch = TaskBatch { tokens, labels: labels.shallow_clone(), rows: Vec::new() };
+            let student = outputs(&logits, &states);
+            let teacher = outputs(&file.tensors["teacher_logits"], &file.tensors["teacher_hidden"]);
+            let weights = token_weights(&batch, student.hidden.as_ref().unwrap(), Device::Cpu)?;
+            let loss = mixed_loss(&student, &teacher, Some(&labels), Some(&weights), &config)?;
+            let mut compare = |ours: &Tensor, theirs: &Tensor, what: &str| -> Result<()> {
+                let error = f64::try_from((ours - theirs).abs().max() / theirs.abs().max())?;
+                largest = largest.max(error);
+                ensure!(error < 1e-5, "{name}: {what} is off by {error:.1e}");
+                Ok(())
+            };
+            compare(&loss, &file.tensors[&format!("{name}/terms")].get(3), "the loss")?;
+            if let Some(theirs) = file.tensors.get(&format!("{name}/grad_logits")) {
+                loss.backward();
+                compare(&logits.grad(), theirs, "the gradient of the scores")?;
+                compare(&states.grad(), &file.tensors[&format!("{name}/grad_hidden")], "that of the hidden states")?;
+            }
+        }
+        println!("largest error {largest:.1e}");
+        Ok(())
     }
 }

@@ -211,3 +211,132 @@ fn segments(theta: &Theta, trainable: &[String]) -> Vec<(i64, i64, bool)> {
     }
     runs
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Method, RobertaConfig, Version};
+    use crate::params::read_safetensors;
+    use crate::text::Tokenizer;
+    use anyhow::Context;
+    use tch::Device;
+
+    /// A decayed tensor of 35 numbers and one of 11 without decay, in different parts of the model.
+    const DECAYED: &str = "classifier.out_proj.weight";
+    const PLAIN: &str = "roberta.encoder.layer.0.intermediate.dense.bias";
+
+    fn model() -> Result<Model> {
+        let tokenizer = Tokenizer::word_level(&["a", "b"])?;
+        let tiny = RobertaConfig::tiny(tokenizer.vocab_size() as i64, 7, 10);
+        let config = RobertaConfig { num_attention_heads: 1, intermediate_size: 11, ..tiny };
+        let labels: Vec<String> = (0..5).map(|label| label.to_string()).collect();
+        let version = Version::new(&config, &tokenizer, 1)?;
+        let model = Model::classifier(&version, &labels, &Method::Full, 1, Device::Cpu)?;
+        model.set_trainable(|name| name == DECAYED || name == PLAIN)?;
+        Ok(model)
+    }
+
+    fn leaf(model: &Model, name: &str) -> Result<Tensor> {
+        model.parts().find_map(|part| part.leaves.get(name).ok()).context("a tensor of the model")
+    }
+
+    /// Both tensors as one vector, in the order of the golden file.
+    fn both(model: &Model) -> Result<Tensor> {
+        let flat = |name| Ok::<_, anyhow::Error>(leaf(model, name)?.f_detach()?.f_reshape([-1])?);
+        Ok(Tensor::f_cat(&[flat(DECAYED)?, flat(PLAIN)?], 0)?)
+    }
+
+    fn set(model: &mut Model, values: &Tensor) -> Result<()> {
+        for part in model.parts_mut() {
+            for (name, value) in [(DECAYED, values.narrow(0, 0, 35).view([5, 7])), (PLAIN, values.narrow(0, 35, 11))] {
+                if part.leaves.contains(name) {
+                    part.theta.set(name, &value)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Σ gradient · parameter: a loss with this gradient.
+    fn backward(model: &Model, gradient: &Tensor) -> Result<()> {
+        let (decayed, plain) = (gradient.narrow(0, 0, 35).view([5, 7]), gradient.narrow(0, 35, 11));
+        let loss = leaf(model, DECAYED)?.f_mul(&decayed)?.f_sum(Kind::Float)?;
+        Ok(loss.f_add(&leaf(model, PLAIN)?.f_mul(&plain)?.f_sum(Kind::Float)?)?.f_backward()?)
+    }
+
+    /// The settings of tests/parity/make_golden.py.
+    fn plan(clip_norm: f64) -> Optimisation {
+        Optimisation {
+            steps: 50,
+            learning_rate: 3e-3,
+            warmup_steps: 7,
+            weight_decay: 0.1,
+            beta2: 0.98,
+            epsilon: 1e-6,
+            clip_norm,
+            ..Optimisation::default()
+        }
+    }
+
+    #[test]
+    fn fifty_steps_equal_adamw_of_torch_with_its_schedule_and_its_clipping() -> Result<()> {
+        let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/parity/golden/optim.safetensors");
+        let golden = read_safetensors(golden)?.tensors;
+        for (name, clip_norm) in [("plain", 0.0), ("clipped", 1.0)] {
+            let mut model = model()?;
+            set(&mut model, &golden["initial"])?;
+            let untouched = leaf(&model, "classifier.dense.weight")?.copy();
+            let mut optimizer = AdamW::new(&model, &plan(clip_norm))?;
+            let mut largest = 0_f64;
+            for step in 0..50 {
+                let rate = f64::try_from(golden[&format!("{name}.learning_rates")].get(step))?;
+                let ours = 3e-3 * Schedule::Linear.factor(step as usize, 7, 50);
+                assert!((rate - ours).abs() < 1e-12, "step {step}: learning rate {ours}, torch has {rate}");
+                backward(&model, &golden["gradients"].get(step))?;
+                optimizer.step()?;
+                let theirs = golden[&format!("{name}.parameters")].get(step);
+                largest = largest.max(f64::try_from((both(&model)? - theirs).abs().max())?);
+                assert!(largest <= 1e-6, "{name}, step {step}: off by {largest:.1e}");
+            }
+            println!("{name}: largest difference {largest:.1e}");
+            assert_eq!((optimizer.step_count(), optimizer.skipped()?), (50, 0));
+            assert_eq!(untouched, leaf(&model, "classifier.dense.weight")?, "what is not trained does not decay");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn gradients_add_up_until_a_step_and_one_that_is_not_finite_is_left_out() -> Result<()> {
+        let (mut one, mut two) = (model()?, model()?);
+        let start = both(&one)?;
+        let gradient = Tensor::arange(46, (Kind::Float, Device::Cpu)) - 20.0;
+        set(&mut one, &start)?;
+        set(&mut two, &start)?;
+        let (mut whole, mut halves) = (AdamW::new(&one, &plan(1.0))?, AdamW::new(&two, &plan(1.0))?);
+        for bad in [f64::NAN, f64::INFINITY] {
+            let before = both(&two)?;
+            backward(&two, &gradient.masked_fill(&gradient.eq(3.0), bad))?;
+            halves.step()?;
+            assert_eq!(before, both(&two)?, "a gradient with {bad} moves nothing");
+        }
+        assert_eq!(halves.skipped()?, 2);
+        // Skipped updates count in the schedule and in the bias correction; so give the other optimizer two of zero.
+        let still = Tensor::zeros_like(&gradient);
+        for _ in 0..2 {
+            backward(&one, &still)?;
+            whole.step()?;
+        }
+        set(&mut one, &start)?;
+        for _ in 0..5 {
+            backward(&one, &gradient)?;
+            whole.step()?;
+            backward(&two, &(&gradient * 0.5))?;
+            backward(&two, &(&gradient * 0.5))?;
+            halves.step()?;
+        }
+        let difference = f64::try_from((both(&one)? - both(&two)?).abs().max())?;
+        assert!(difference < 1e-6, "{difference}");
+        assert!(f64::try_from((both(&one)? - start).abs().max())? > 1e-3, "something must have moved");
+        Ok(())
+    }
+}
