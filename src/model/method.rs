@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::RobertaConfig;
 
+/// Says by name what is trained.
+type NameFilter = Box<dyn Fn(&str) -> bool>;
+
 /// The tuning method.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -33,7 +36,7 @@ impl Method {
     }
 
     /// Whether the backbone parameter with this name is trained.
-    pub(crate) fn trains_backbone(&self) -> Result<Box<dyn Fn(&str) -> bool>> {
+    pub(crate) fn trains_backbone(&self) -> Result<NameFilter> {
         Ok(match self {
             Method::Full => Box::new(|_| true),
             Method::Adapter(_) | Method::Lora(_) => Box::new(|_| false),

@@ -64,7 +64,7 @@ impl TuneConfig {
     }
 
     fn evaluates_after(&self, step: usize) -> bool {
-        step % self.eval_every == 0 || step == self.optimisation.steps || self.eval_at.contains(&step)
+        step.is_multiple_of(self.eval_every) || step == self.optimisation.steps || self.eval_at.contains(&step)
     }
 }
 
@@ -160,7 +160,8 @@ pub(crate) fn tune_with<O: Objective>(
 ) -> Result<TuneRun> {
     let model = starting_model(base, task, start, config, device)?.with_precision(config.precision);
     let mut optimizer = AdamW::new(&model, &config.optimisation)?;
-    let (mut curve, mut best): (Vec<CurvePoint>, Option<(f64, usize, Vec<Theta>)>) = (Vec::new(), None);
+    let mut curve: Vec<CurvePoint> = Vec::new();
+    let mut best: Option<(f64, usize, Vec<Theta>)> = None; // dev score, step, what was trained
     let clock = Instant::now();
     let losses = fit(&model, objective, &config.optimisation, config.seed, &mut optimizer, Vec::new(), |now| {
         if !config.evaluates_after(now.step) {
