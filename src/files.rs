@@ -1,10 +1,11 @@
 //! Files that are either whole or absent.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde::{Serialize, de::DeserializeOwned};
+use sha2::{Digest, Sha256};
 
 /// Writes `bytes` to `path` through a temporary file beside it, so that no reader ever sees half a file.
 /// Missing parent folders are made.
@@ -36,6 +37,21 @@ pub fn read_json<T: DeserializeOwned>(path: impl AsRef<Path>) -> Result<T> {
     let path = path.as_ref();
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     serde_json::from_str(&text).with_context(|| format!("{} is not what was expected", path.display()))
+}
+
+/// SHA-256 of a file's bytes, its first 16 bytes in hexadecimal.
+pub fn fingerprint(path: impl AsRef<Path>) -> Result<String> {
+    let path = path.as_ref();
+    let failed = || format!("cannot read {}", path.display());
+    let mut file = std::fs::File::open(path).with_context(failed)?;
+    let (mut hash, mut buffer) = (Sha256::new(), vec![0; 1 << 16]);
+    loop {
+        match file.read(&mut buffer).with_context(failed)? {
+            0 => break,
+            read => hash.update(&buffer[..read]),
+        }
+    }
+    Ok(hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Temporary files are private by default; what stays should have the permissions of an ordinary file.

@@ -4,6 +4,7 @@ pub mod device;
 pub mod display;
 pub mod experiment;
 pub mod files;
+pub mod lineage;
 pub mod model;
 pub mod params;
 pub mod recycle;

@@ -13,7 +13,7 @@ use super::heads::classifier_tensors;
 use super::method::module_tensors;
 use super::roberta::backbone_tensors;
 use super::{Method, Model, Version};
-use crate::params::{Delta, Layout, Theta, read_safetensors, write_safetensors};
+use crate::params::{Delta, Layout, Safetensors, Theta, read_safetensors, write_safetensors};
 
 /// The metadata key under which an adapted file keeps its card.
 const KEY: &str = "recyclable";
@@ -46,6 +46,26 @@ pub struct Card {
     pub scores: BTreeMap<String, f64>,
     /// Fingerprints of the bases that the weights were tuned on before and recycled from, oldest first.
     pub ancestry: Vec<String>,
+}
+
+impl Card {
+    /// Reads the card alone.
+    pub fn read(path: impl AsRef<Path>) -> Result<Card> {
+        let path = path.as_ref();
+        Card::of_file(&read_safetensors(path)?, path)
+    }
+
+    fn of_file(file: &Safetensors, path: &Path) -> Result<Card> {
+        match file.metadata.get(KEY) {
+            None => bail!(
+                "{} holds tensors but no card of adapted weights: it was not written by this library",
+                path.display()
+            ),
+            Some(text) => {
+                serde_json::from_str(text).with_context(|| format!("the card in {} is broken", path.display()))
+            }
+        }
+    }
 }
 
 impl Adapted {
@@ -119,15 +139,7 @@ impl Adapted {
     pub fn load(path: impl AsRef<Path>, base: &Version) -> Result<Adapted> {
         let path = path.as_ref();
         let file = read_safetensors(path)?;
-        let card: Card = match file.metadata.get(KEY) {
-            None => bail!(
-                "{} holds tensors but no card of adapted weights: it was not written by this library",
-                path.display()
-            ),
-            Some(text) => {
-                serde_json::from_str(text).with_context(|| format!("the card in {} is broken", path.display()))?
-            }
-        };
+        let card = Card::of_file(&file, path)?;
         let mut groups: HashMap<&str, HashMap<String, Tensor>> = HashMap::new();
         for (name, tensor) in file.tensors {
             let Some((group, rest)) =
