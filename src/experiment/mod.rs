@@ -1,7 +1,20 @@
-//! From numbers to verdicts: statistics, the claims and their decision rules, baselines and the report.
+//! A run is a profile and a folder: pre-train, tune, upgrade, recycle; then statistics, claims and the report.
 
 pub mod baselines;
 pub mod claims;
+mod figures;
+mod jobs;
+mod materials;
 mod page;
+mod pretraining;
+pub mod profile;
 pub mod report;
+mod reproduce;
+mod runs;
 pub mod stats;
+mod summary;
+mod tables;
+
+pub use profile::Profile;
+pub(crate) use reproduce::stages;
+pub use reproduce::{Workplace, reproduce};

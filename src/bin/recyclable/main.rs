@@ -5,6 +5,7 @@
 //! it was called wrongly.
 
 mod doctor;
+mod reproduce;
 
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
@@ -22,11 +23,13 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Doctor(doctor::Doctor),
+    Reproduce(reproduce::Reproduce),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Doctor(arguments) => doctor::run(&arguments),
+        Command::Reproduce(arguments) => reproduce::run(&arguments),
     };
     result.unwrap_or_else(|error| {
         // The alternate form is the whole chain of causes in one line: "cannot read x: no such file".

@@ -1,0 +1,94 @@
+//! `recyclable reproduce`: the main job, from pre-training to judged claims.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Result, ensure};
+use clap::Args;
+use recyclable::device::{Precision, device};
+use recyclable::experiment::{Profile, Workplace, reproduce};
+use recyclable::files::read_json;
+
+/// Pre-train, tune, upgrade and recycle, and judge the claims of recyclable tuning
+///
+/// Writes report.json, report.md and report.html with figures, the lineages and every run's result. An interrupted call goes on where it stopped.
+#[derive(Args)]
+pub struct Reproduce {
+    /// tiny: the built-in world; text: real text from --data
+    #[arg(long, default_value = "tiny")]
+    profile: String,
+    /// A folder with corpora/*.txt and tasks/*/{train,dev,test}.jsonl
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// A whole profile as JSON instead (see --show)
+    #[arg(long, conflicts_with_all = ["profile", "data"])]
+    spec: Option<PathBuf>,
+    /// Print the profile as JSON, with the other options applied, and stop
+    #[arg(long)]
+    show: bool,
+    /// Where everything goes
+    #[arg(long, required_unless_present = "show")]
+    out: Option<PathBuf>,
+    /// How often tuning, sampling and order are repeated
+    #[arg(long)]
+    seeds: Option<usize>,
+    /// How often pre-training is repeated as well
+    #[arg(long)]
+    lineages: Option<usize>,
+    /// Everything random is derived from it
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Training texts a task at most
+    #[arg(long)]
+    train_limit: Option<usize>,
+    /// Dev texts a task at most
+    #[arg(long)]
+    dev_limit: Option<usize>,
+    /// Test texts a task at most
+    #[arg(long)]
+    test_limit: Option<usize>,
+    /// Labelled texts a class for few-shot students
+    #[arg(long)]
+    shots: Option<usize>,
+    /// fp32, bf16 or auto
+    #[arg(long)]
+    precision: Option<Precision>,
+    /// cpu, cuda, cuda:N or auto; RECYCLABLE_DEVICE by default, else cpu
+    #[arg(long)]
+    device: Option<String>,
+    /// Threads in all; every core by default
+    #[arg(long)]
+    threads: Option<usize>,
+}
+
+pub fn run(arguments: &Reproduce) -> Result<ExitCode> {
+    let mut profile = match &arguments.spec {
+        Some(path) => read_json(path)?,
+        None => Profile::named(&arguments.profile, arguments.data.as_deref())?,
+    };
+    let set = |value: Option<usize>, field: &mut usize| *field = value.unwrap_or(*field);
+    set(arguments.seeds, &mut profile.seeds);
+    set(arguments.lineages, &mut profile.lineages);
+    set(arguments.train_limit, &mut profile.limits.train);
+    set(arguments.dev_limit, &mut profile.limits.dev);
+    set(arguments.test_limit, &mut profile.limits.test);
+    set(arguments.shots, &mut profile.few_shot.shots);
+    profile.seed = arguments.seed.unwrap_or(profile.seed);
+    profile.precision = arguments.precision.unwrap_or(profile.precision);
+    profile.validate()?;
+    if arguments.show {
+        crate::print(&format!("{}\n", serde_json::to_string_pretty(&profile)?))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let Some(out) = &arguments.out else { return Ok(ExitCode::FAILURE) };
+    let device = match &arguments.device {
+        Some(name) => device(name)?,
+        None => recyclable::device::default_device()?,
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = arguments.threads.unwrap_or(cores);
+    ensure!(threads > 0, "--threads 0: at least one thread computes");
+    let report = reproduce(&profile, Workplace { device, threads }, out)?;
+    crate::print(&format!("{}\nThe whole report: {}\n", report.to_text(), out.join("report.html").display()))?;
+    Ok(ExitCode::SUCCESS)
+}

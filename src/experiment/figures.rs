@@ -1,0 +1,103 @@
+//! The figures of a reproduction, one a claim.
+
+use anyhow::Result;
+
+use super::report::basis;
+use super::runs::{INDEPENDENT, Source, Way, What};
+use super::stats;
+use super::summary::Summary;
+use crate::display::{Axis, Bar, Figure, Point};
+
+impl Summary<'_> {
+    /// C1, C4 for each method, and C5 with C6.
+    pub fn figures(&self) -> Result<Vec<Figure>> {
+        let mut figures = vec![self.compatibility_figure()?];
+        for (method, name) in self.profile.method_names().into_iter().enumerate() {
+            figures.push(self.learning_curves(method, name)?);
+        }
+        figures.push(self.few_shot_figure()?);
+        Ok(figures)
+    }
+
+    fn caption(&self, what: &str) -> String {
+        format!("{what} {}", basis(self.profile.seeds, self.profile.lineages))
+    }
+
+    fn mean_chance(&self) -> Result<f64> {
+        stats::mean(&self.tasks().iter().map(|task| self.chance(task)).collect::<Vec<_>>())
+    }
+
+    fn compatibility_figure(&self) -> Result<Figure> {
+        let (tasks, versions) = (self.tasks(), self.versions());
+        let names = versions.iter().map(|name| name.replacen('M', "M_", 1)).chain(["M_IND".to_string()]);
+        let mut figure = Figure::lines(
+            "C1-compatibility",
+            "Outdated weights on newer versions",
+            Axis::new("version that Δ_0 is applied to").names(names),
+            Axis::new("test accuracy").range(0.0, 1.0),
+        );
+        for (method, name) in self.profile.method_names().into_iter().enumerate() {
+            let point = |at: usize, version: &str| -> Result<Point> {
+                let interval = stats::t_interval(&self.accuracy(method, &tasks, &What::Outdated, version)?)?;
+                Ok(Point::interval(at as f64, &interval))
+            };
+            let line = versions.iter().enumerate().map(|(at, version)| point(at, version)).collect::<Result<_>>()?;
+            figure = figure.line(name, line).line(name, vec![point(versions.len(), INDEPENDENT)?]);
+        }
+        Ok(figure.reference("chance", self.mean_chance()?).caption(self.caption(
+            "Δ_0 keeps working, untouched, on the versions that M_0 is upgraded to, and fails on a model that shares no ancestry (M_IND).",
+        )))
+    }
+
+    fn learning_curves(&self, method: usize, name: &str) -> Result<Figure> {
+        let tasks = self.tasks();
+        let curve = |what: &dyn Fn(&str) -> What| -> Result<Vec<Point>> {
+            let steps: Vec<usize> =
+                self.outcome(0, 0, method, tasks[0], &what(tasks[0]))?.curve.iter().map(|point| point.0).collect();
+            let at = |(place, &step): (usize, &usize)| -> Result<Point> {
+                let scores = self.per_seed(&tasks, |lineage, seed, task| {
+                    Ok(self.outcome(lineage, seed, method, task, &what(task))?.curve[place].1)
+                })?;
+                Ok(Point::interval(step as f64, &stats::t_interval(&scores)?))
+            };
+            steps.iter().enumerate().map(at).collect()
+        };
+        let init = curve(&|task| What::Init { target: 1, from: Source::Outdated { task: task.to_string() } })?;
+        let conventional = curve(&|_| What::Conventional { target: 1 })?;
+        let figure = Figure::lines(
+            format!("C4-initialization-{name}"),
+            format!("Tuning M_1 from recycled weights and from scratch ({name})"),
+            Axis::new("updates"),
+            Axis::new("dev accuracy").range(0.0, 1.0),
+        );
+        let figure = figure.band("recycled: M_1 ⊕ Δ_0", init).band("conventional", conventional);
+        Ok(figure.reference("chance", self.mean_chance()?).caption(
+            self.caption("Tuning that starts from recycled weights is where conventional tuning arrives later. Bands are 95 % intervals."),
+        ))
+    }
+
+    fn few_shot_figure(&self) -> Result<Figure> {
+        let tasks = self.tasks();
+        let groups = ["labels only", "distilled", "init", "combined"];
+        let mut figure = Figure::grouped(
+            "C5-C6-few-shot",
+            "Few labels on the upgraded version",
+            groups,
+            Axis::new("test accuracy").range(0.0, 1.0),
+        );
+        let mut teachers = Vec::new();
+        for (method, name) in self.profile.method_names().into_iter().enumerate() {
+            let bars = Way::CLAIMED.map(|way| Ok(Some(Bar::of(&self.few_shot(method, &tasks, way)?)?)));
+            figure = figure.bars(name, bars.into_iter().collect::<Result<_>>()?);
+            teachers.push((name, stats::mean(&self.accuracy(method, &tasks, &What::Outdated, "M0")?)?));
+        }
+        for (name, teacher) in teachers {
+            figure = figure.reference(format!("teacher, {name}"), teacher);
+        }
+        let what = format!(
+            "With {} labelled texts a class, what the outdated weights add to the labels.",
+            self.profile.few_shot.shots
+        );
+        Ok(figure.reference("chance", self.mean_chance()?).caption(self.caption(&what)))
+    }
+}

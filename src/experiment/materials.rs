@@ -1,0 +1,103 @@
+//! The texts of a run: what is pre-trained on, what is held out, and the tasks.
+
+use anyhow::{Context, Result, bail};
+
+use super::profile::{FolderSource, Profile, Source};
+use crate::text::{Corpus, Task, Tokenizer, World};
+
+/// The share of documents, by hash, that nothing is ever pre-trained on.
+const HELD_OUT: f64 = 0.02;
+
+/// Corpora, tasks and tokenizer of a profile.
+#[derive(Debug)]
+pub struct Materials {
+    /// What M_0 and M_IND are pre-trained on.
+    pub initial: Corpus,
+    /// What M_1, M_2, … are upgraded on, in order.
+    pub upgrades: Vec<Corpus>,
+    /// Held-out documents of every domain, the initial one first.
+    pub held_out: Vec<Corpus>,
+    /// The profile's tasks and its other sources, cut to its limits.
+    pub tasks: Vec<Task>,
+    pub tokenizer: Tokenizer,
+    /// What a reader should know: overlaps, leaks.
+    pub notes: Vec<String>,
+}
+
+impl Materials {
+    /// Makes or loads the texts of `profile`.
+    pub fn of(profile: &Profile) -> Result<Materials> {
+        let mut materials = match &profile.source {
+            Source::World(config) => from_world(World::new(config.clone())?)?,
+            Source::Folder(source) => from_folder(source, profile)?,
+        };
+        let wanted =
+            profile.tasks.iter().map(|task| &task.name).chain(profile.sources.iter().map(|source| &source.task));
+        let mut tasks: Vec<Task> = Vec::new();
+        for name in wanted {
+            if tasks.iter().any(|task| &task.name == name) {
+                continue;
+            }
+            let Some(task) = materials.tasks.iter().find(|task| &task.name == name) else {
+                let known: Vec<_> = materials.tasks.iter().map(|task| task.name.as_str()).collect();
+                bail!("there is no task {name}; there are {}", known.join(", "));
+            };
+            let overlaps = task.overlaps();
+            if overlaps.total() > 0 {
+                materials.notes.push(overlaps.to_string());
+            }
+            for corpus in std::iter::once(&materials.initial).chain(&materials.upgrades) {
+                let leaks = corpus.leaks(task)?;
+                if leaks.total() > 0 {
+                    materials.notes.push(leaks.to_string());
+                }
+            }
+            let limits = &profile.limits;
+            tasks.push(task.limit(limits.train, limits.dev, limits.test, profile.seed));
+        }
+        materials.tasks = tasks;
+        Ok(materials)
+    }
+
+    /// The task of this name.
+    pub fn task(&self, name: &str) -> Result<&Task> {
+        self.tasks.iter().find(|task| task.name == name).with_context(|| format!("there is no task {name}"))
+    }
+}
+
+fn from_world(world: World) -> Result<Materials> {
+    let initial = world.initial_corpus()?;
+    let upgrades = world.upgrades().iter().map(|name| world.corpus(name)).collect::<Result<Vec<_>>>()?;
+    let general = world.corpus(&world.domains()[0])?;
+    let held_out = std::iter::once(&general).chain(&upgrades).map(|corpus| corpus.by_hash(0.0, HELD_OUT)).collect();
+    Ok(Materials {
+        initial: initial.by_hash(HELD_OUT, 1.0),
+        upgrades: upgrades.iter().map(|corpus| corpus.by_hash(HELD_OUT, 1.0)).collect(),
+        held_out,
+        tasks: world.tasks().to_vec(),
+        tokenizer: world.tokenizer()?,
+        notes: Vec::new(),
+    })
+}
+
+fn from_folder(source: &FolderSource, profile: &Profile) -> Result<Materials> {
+    let load = |name: &str| Corpus::load(source.folder.join("corpora").join(format!("{name}.txt")));
+    let first = load(&source.initial)?;
+    let others = source.upgrades.iter().map(|name| load(name)).collect::<Result<Vec<_>>>()?;
+    let boundary = HELD_OUT + source.initial_share * (1.0 - HELD_OUT);
+    let mut documents = first.by_hash(HELD_OUT, 1.0).documents;
+    documents.extend(others.iter().flat_map(|corpus| corpus.by_hash(HELD_OUT, boundary).documents));
+    let initial = Corpus::new(format!("{} and others", source.initial), documents)?;
+    let tokenizer = Tokenizer::train_bpe(initial.iter(), source.vocab_size)?;
+    let names = profile.tasks.iter().map(|task| &task.name).chain(profile.sources.iter().map(|other| &other.task));
+    let names: std::collections::BTreeSet<&String> = names.collect();
+    let tasks = names.into_iter().map(|name| Task::load(source.folder.join("tasks").join(name)));
+    Ok(Materials {
+        held_out: std::iter::once(&first).chain(&others).map(|corpus| corpus.by_hash(0.0, HELD_OUT)).collect(),
+        upgrades: others.iter().map(|corpus| corpus.by_hash(boundary, 1.0)).collect(),
+        tasks: tasks.collect::<Result<_>>()?,
+        initial,
+        tokenizer,
+        notes: Vec::new(),
+    })
+}

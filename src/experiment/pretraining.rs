@@ -1,0 +1,111 @@
+//! The lineages of a run: M_0 → M_1 → … → M_L, the independent M_IND, and the network before any of it.
+
+use anyhow::{Context, Result};
+use serde_json::json;
+use tch::Device;
+
+use super::materials::Materials;
+use super::profile::Profile;
+use super::runs::{INDEPENDENT, UNTRAINED, version_name};
+use crate::display::Progress;
+use crate::lineage::{Lineage, VersionRecord};
+use crate::model::{RobertaConfig, Version};
+use crate::seed;
+use crate::text::Corpus;
+use crate::train::{PretrainConfig, held_out_loss, pretrain};
+
+/// Pre-trains whatever a lineage lacks; what is complete is left alone, what was interrupted goes on.
+pub(crate) fn pretrain_lineage(
+    profile: &Profile,
+    materials: &Materials,
+    lineage: &Lineage,
+    index: usize,
+    device: Device,
+) -> Result<()> {
+    let own_seed = |purpose: &str| seed::derive(profile.seed, &format!("lineage {index} {purpose}"));
+    let config = architecture(profile, materials);
+    let fresh = |purpose: &str| Version::new(&config, &materials.tokenizer, own_seed(purpose));
+    let stage = Stage { profile, materials, lineage, device };
+    if !lineage.has_version(UNTRAINED) {
+        lineage.save_version(
+            UNTRAINED,
+            &fresh("first")?,
+            stage.record(UNTRAINED, None, "nothing", own_seed("first")),
+        )?;
+    }
+    // M_IND has M_0's data and budget, but another initialisation and order.
+    stage.make("M0", None, &materials.initial, &profile.initial, own_seed("first"), || fresh("first"))?;
+    stage.make(INDEPENDENT, None, &materials.initial, &profile.initial, own_seed("independent"), || {
+        fresh("independent")
+    })?;
+    for (at, corpus) in materials.upgrades.iter().enumerate() {
+        let (parent, name) = (version_name(at), version_name(at + 1));
+        let seed = own_seed(&name);
+        stage.make(&name, Some(&parent), corpus, &profile.upgrade, seed, || lineage.version(&parent))?;
+    }
+    Ok(())
+}
+
+/// The architecture of a profile's models: vocabulary of the tokenizer, positions for the longest sequence.
+fn architecture(profile: &Profile, materials: &Materials) -> RobertaConfig {
+    let size = &profile.model;
+    RobertaConfig {
+        num_hidden_layers: size.num_hidden_layers,
+        num_attention_heads: size.num_attention_heads,
+        ..RobertaConfig::tiny(
+            materials.tokenizer.vocab_size() as i64,
+            size.hidden_size,
+            profile.initial.max_length as i64,
+        )
+    }
+}
+
+struct Stage<'a> {
+    profile: &'a Profile,
+    materials: &'a Materials,
+    lineage: &'a Lineage,
+    device: Device,
+}
+
+impl Stage<'_> {
+    fn make(
+        &self,
+        name: &str,
+        parent: Option<&str>,
+        corpus: &Corpus,
+        config: &PretrainConfig,
+        seed: u64,
+        base: impl FnOnce() -> Result<Version>,
+    ) -> Result<()> {
+        if self.lineage.has_version(name) {
+            return Ok(());
+        }
+        let config = PretrainConfig { seed, precision: self.profile.precision, ..config.clone() };
+        let progress = Progress::new(format!("pre-train {name}"), config.optimisation.steps);
+        let checkpoint = self.lineage.checkpoint_path(name);
+        let run = pretrain(&base()?, corpus, &config, self.device, Some(&checkpoint), &progress)
+            .with_context(|| format!("version {name}"))?;
+        let mut record = self.record(name, parent, &corpus.name, seed);
+        for domain in &self.materials.held_out {
+            // The masks of the questions are the same for every version.
+            let asked = PretrainConfig { seed: self.profile.seed, ..config.clone() };
+            record.held_out.insert(domain.name.clone(), held_out_loss(&run.version, domain, &asked, self.device)?);
+        }
+        record.recipe = json!({ "pretrain": config, "truncated": run.truncated });
+        (record.seconds, record.tokens_per_second) = (run.seconds, run.tokens_per_second);
+        self.lineage.save_version(name, &run.version, record)?;
+        let loss = run.losses.last().map_or(f64::NAN, |point| point.loss);
+        progress.finish(format!("loss {loss:.3} · {:.0} tokens/s", run.tokens_per_second));
+        Ok(())
+    }
+
+    fn record(&self, name: &str, parent: Option<&str>, corpus: &str, seed: u64) -> VersionRecord {
+        VersionRecord {
+            name: name.to_string(),
+            parent: parent.map(str::to_string),
+            corpus: corpus.to_string(),
+            seed,
+            ..VersionRecord::default()
+        }
+    }
+}

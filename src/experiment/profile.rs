@@ -1,0 +1,329 @@
+//! What a `reproduce` run does, as plain data: every dial is a field.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+
+use crate::device::Precision;
+use crate::model::{AdapterConfig, Method};
+use crate::recycle::{DistillConfig, HiddenTokens};
+use crate::text::WorldConfig;
+use crate::train::{Optimisation, PretrainConfig, TuneConfig};
+
+/// Everything a run is made of. A run directory belongs to one profile.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Profile {
+    pub name: String,
+    pub source: Source,
+    pub model: ModelSize,
+    /// M_0 and the independent model M_IND.
+    pub initial: PretrainConfig,
+    /// Every upgrade M_i → M_{i+1}.
+    pub upgrade: PretrainConfig,
+    /// The tasks that the claims are averaged over.
+    pub tasks: Vec<TaskPlan>,
+    /// Sources of other tasks for initialization, tried on the first task.
+    pub sources: Vec<OtherSource>,
+    /// One for each tuning method.
+    pub methods: Vec<MethodPlan>,
+    pub few_shot: FewShotPlan,
+    pub limits: Limits,
+    /// How often tuning, sampling and order are repeated with other random numbers.
+    pub seeds: usize,
+    /// How often the pre-training is repeated as well.
+    pub lineages: usize,
+    /// Everything random is derived from it.
+    pub seed: u64,
+    pub precision: Precision,
+}
+
+/// Where texts come from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Source {
+    /// The built-in world.
+    World(WorldConfig),
+    /// A folder with `corpora/*.txt` and `tasks/*/`.
+    Folder(FolderSource),
+}
+
+/// Real text.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FolderSource {
+    pub folder: PathBuf,
+    /// The corpus M_0 is pre-trained on in full.
+    pub initial: String,
+    /// The share of every other corpus, chosen by hash, that M_0 sees too.
+    pub initial_share: f64,
+    /// The corpora of M_1, M_2, …, in order; each without what M_0 saw.
+    pub upgrades: Vec<String>,
+    /// Size of the byte-level BPE vocabulary, trained on M_0's corpus.
+    pub vocab_size: usize,
+}
+
+/// The architecture, as `RobertaConfig::tiny` takes it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSize {
+    pub hidden_size: i64,
+    pub num_hidden_layers: usize,
+    pub num_attention_heads: i64,
+}
+
+/// A task and the versions its weights are moved to. Claims are judged on M_1; a further target is the domain's own version.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TaskPlan {
+    pub name: String,
+    pub targets: Vec<usize>,
+}
+
+/// Weights tuned on another task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OtherSource {
+    pub task: String,
+    /// `similar` or `different`.
+    pub relation: String,
+}
+
+/// How one method is tuned with all labels and with few.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MethodPlan {
+    pub full_data: TuneConfig,
+    pub few_shot: TuneConfig,
+}
+
+/// What few-shot students are given.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FewShotPlan {
+    /// Examples a class, of train and of dev; test stays whole.
+    pub shots: usize,
+    /// The published loss: scores and hidden states of `<s>`.
+    pub published: DistillConfig,
+    /// Scores alone; also the loss on unlabelled texts.
+    pub logits: DistillConfig,
+    /// Scores and hidden states of all tokens.
+    pub all_tokens: DistillConfig,
+}
+
+/// How many examples of a task are used at most.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    pub train: usize,
+    pub dev: usize,
+    pub test: usize,
+}
+
+impl Profile {
+    /// The default of this name: `tiny` (the built-in world) or `text` (a folder of real text).
+    pub fn named(name: &str, data: Option<&Path>) -> Result<Profile> {
+        match (name, data) {
+            ("tiny", None) => Ok(Profile::tiny()),
+            ("tiny", Some(_)) => bail!("profile tiny makes its own texts; --data goes with profile text"),
+            ("text", Some(folder)) => Ok(Profile::text(folder)),
+            ("text", None) => bail!("profile text needs --data FOLDER with corpora/*.txt and tasks/*/"),
+            _ => bail!("no profile is named {name:?}: there are tiny and text"),
+        }
+    }
+
+    /// The built-in world.
+    pub fn tiny() -> Profile {
+        let pretraining = |steps, warmup_steps| PretrainConfig {
+            optimisation: Optimisation {
+                steps,
+                warmup_steps,
+                learning_rate: 1e-3,
+                ..PretrainConfig::default().optimisation
+            },
+            batch_size: 128,
+            max_length: 32,
+            ..PretrainConfig::default()
+        };
+        let task = |name: &str| TaskPlan { name: name.to_string(), targets: vec![1] };
+        let source =
+            |task: &str, relation: &str| OtherSource { task: task.to_string(), relation: relation.to_string() };
+        let sizes = TuningSizes { max_length: 32, full_steps: 150, few_steps: 150, full_batch: 32, few_batch: 16 };
+        Profile {
+            name: "tiny".to_string(),
+            source: Source::World(WorldConfig::default()),
+            model: ModelSize { hidden_size: 128, num_hidden_layers: 2, num_attention_heads: 4 },
+            initial: pretraining(800, 80),
+            upgrade: pretraining(300, 30),
+            tasks: ["bio_topic", "bio_relation", "review_sentiment"].map(task).to_vec(),
+            sources: vec![source("bio_field", "similar"), source("review_sentiment", "different")],
+            methods: sizes.methods(),
+            few_shot: FewShotPlan::default(),
+            limits: Limits { train: 800, dev: 200, test: 400 },
+            seeds: 5,
+            lineages: 1,
+            seed: 0,
+            precision: Precision::Fp32,
+        }
+    }
+
+    /// Real text: news plus 30 % of the other corpora, then bio → reviews → computer science.
+    pub fn text(folder: &Path) -> Profile {
+        let pretraining = |steps, warmup_steps| PretrainConfig {
+            optimisation: Optimisation {
+                steps,
+                warmup_steps,
+                learning_rate: 2e-3,
+                ..PretrainConfig::default().optimisation
+            },
+            batch_size: 64,
+            max_length: 64,
+            packing: true,
+            ..PretrainConfig::default()
+        };
+        let task = |name: &str, targets: &[usize]| TaskPlan { name: name.to_string(), targets: targets.to_vec() };
+        let sizes = TuningSizes { max_length: 64, full_steps: 300, few_steps: 200, full_batch: 32, few_batch: 16 };
+        Profile {
+            name: "text".to_string(),
+            source: Source::Folder(FolderSource {
+                folder: folder.to_path_buf(),
+                initial: "news".to_string(),
+                initial_share: 0.3,
+                upgrades: ["bio", "rev", "cs"].map(str::to_string).to_vec(),
+                vocab_size: 4_096,
+            }),
+            model: ModelSize { hidden_size: 128, num_hidden_layers: 2, num_attention_heads: 4 },
+            initial: pretraining(5_000, 250),
+            upgrade: pretraining(1_500, 75),
+            tasks: vec![
+                task("chemprot", &[1]),
+                task("rt_polarity", &[1, 2]),
+                task("acl_arc", &[1, 3]),
+                task("ag_news", &[1]),
+            ],
+            sources: vec![OtherSource { task: "ag_news".to_string(), relation: "different".to_string() }],
+            methods: sizes.methods(),
+            few_shot: FewShotPlan { shots: 32, ..FewShotPlan::default() },
+            limits: Limits { train: 2_000, dev: 500, test: 1_000 },
+            seeds: 3,
+            ..Profile::tiny()
+        }
+    }
+
+    /// The methods' names, in order.
+    pub fn method_names(&self) -> Vec<&'static str> {
+        self.methods.iter().map(|plan| plan.full_data.method.name()).collect()
+    }
+
+    /// Says what contradicts itself.
+    pub fn validate(&self) -> Result<()> {
+        ensure!(self.seeds > 0, "seeds is 0: every number rests on at least one");
+        ensure!(self.lineages > 0, "lineages is 0: at least one is pre-trained");
+        ensure!(!self.tasks.is_empty(), "there are no tasks");
+        ensure!(!self.methods.is_empty(), "there is no tuning method");
+        self.initial.validate().context("initial")?;
+        self.upgrade.validate().context("upgrade")?;
+        let upgrades = match &self.source {
+            Source::World(world) => {
+                world.validate()?;
+                world.upgrades.len()
+            }
+            Source::Folder(source) => {
+                let share = source.initial_share;
+                ensure!((0.0..1.0).contains(&share), "initial_share {share} is not in [0, 1)");
+                source.upgrades.len()
+            }
+        };
+        ensure!(upgrades >= 2, "recycling over two upgrades needs at least two of them, there are {upgrades}");
+        for task in &self.tasks {
+            ensure!(task.targets.first() == Some(&1), "the first target of task {} must be version 1", task.name);
+            if let Some(target) = task.targets.iter().find(|&&target| target > upgrades) {
+                bail!("task {} names version {target} as a target, but the last one is {upgrades}", task.name);
+            }
+        }
+        for plan in &self.methods {
+            plan.full_data.validate().context("full_data")?;
+            plan.few_shot.validate().context("few_shot")?;
+            ensure!(plan.full_data.method == plan.few_shot.method, "full_data and few_shot must name the same method");
+        }
+        for config in [&self.few_shot.published, &self.few_shot.logits, &self.few_shot.all_tokens] {
+            config.validate().context("few_shot")?;
+        }
+        ensure!(self.few_shot.shots > 0, "shots is 0");
+        Ok(())
+    }
+}
+
+impl Default for FewShotPlan {
+    fn default() -> FewShotPlan {
+        let published = DistillConfig::default();
+        FewShotPlan {
+            shots: 8,
+            logits: DistillConfig { beta: 0.0, ..published.clone() },
+            all_tokens: DistillConfig { beta: 100.0, tokens: HiddenTokens::All, ..published.clone() },
+            published,
+        }
+    }
+}
+
+/// What the two profiles' tuning differs in.
+struct TuningSizes {
+    max_length: usize,
+    full_steps: usize,
+    few_steps: usize,
+    full_batch: usize,
+    few_batch: usize,
+}
+
+impl TuningSizes {
+    fn methods(&self) -> Vec<MethodPlan> {
+        let adapter = Method::Adapter(AdapterConfig::default());
+        let plans = [(Method::Full, 1e-3), (adapter, 2e-3)];
+        let plan = |(method, learning_rate): (Method, f64)| {
+            let tune = |steps: usize, batch_size| TuneConfig {
+                method: method.clone(),
+                optimisation: Optimisation {
+                    steps,
+                    learning_rate,
+                    warmup_steps: steps / 20,
+                    ..Optimisation::default()
+                },
+                batch_size,
+                max_length: self.max_length,
+                eval_every: 25,
+                eval_at: vec![2, 5, 10, 15, 20],
+                ..TuneConfig::default()
+            };
+            MethodPlan {
+                full_data: tune(self.full_steps, self.full_batch),
+                few_shot: TuneConfig { eval_at: Vec::new(), ..tune(self.few_steps, self.few_batch) },
+            }
+        };
+        plans.map(plan).to_vec()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_built_in_profiles_are_sound_and_survive_json() -> Result<()> {
+        for profile in [Profile::tiny(), Profile::text(Path::new("somewhere"))] {
+            profile.validate()?;
+            let back: Profile = serde_json::from_str(&serde_json::to_string(&profile)?)?;
+            assert_eq!(back, profile);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_profile_that_contradicts_itself_is_refused() {
+        let mut profile = Profile::tiny();
+        profile.tasks[0].targets = vec![1, 9];
+        assert!(profile.validate().unwrap_err().to_string().contains("version 9"));
+        assert!(Profile::named("text", None).unwrap_err().to_string().contains("--data"));
+        assert!(Profile::named("huge", None).unwrap_err().to_string().contains("tiny and text"));
+    }
+}

@@ -1,0 +1,158 @@
+//! The main job: pre-train, tune, upgrade, recycle, and judge the claims.
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tch::Device;
+
+use super::jobs::ledger;
+use super::materials::Materials;
+use super::pretraining::pretrain_lineage;
+use super::profile::Profile;
+use super::report::{Report, peak_rss_mb};
+use super::runs::{Bench, Run, Source, Way, What};
+use super::summary::Summary;
+use crate::device::device_name;
+use crate::display::progress::say;
+use crate::files::{read_json, write_json};
+use crate::lineage::Lineage;
+
+/// Where a run computes.
+#[derive(Clone, Copy, Debug)]
+pub struct Workplace {
+    pub device: Device,
+    /// Threads in all: pre-training uses them inside one computation, tuning as so many runs side by side.
+    pub threads: usize,
+}
+
+/// What is kept of earlier, interrupted calls.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Clock {
+    seconds: f64,
+    peak_rss_mb: Option<f64>,
+}
+
+/// Runs `profile` in the folder `out`: lineages, jobs, and the report with its claims. A run that was interrupted goes on; a folder
+/// of another profile is refused. Everything is kept: `lineage-0/`, `jobs/*.json`, `profile.json`, `report.{json,md,html}`.
+pub fn reproduce(profile: &Profile, place: Workplace, out: &Path) -> Result<Report> {
+    profile.validate()?;
+    claim_folder(profile, out)?;
+    let clock_path = out.join("clock.json");
+    let before: Clock = if clock_path.exists() { read_json(&clock_path)? } else { Clock::default() };
+    let clock = Instant::now();
+    let elapsed = || Clock {
+        seconds: before.seconds + clock.elapsed().as_secs_f64(),
+        peak_rss_mb: before.peak_rss_mb.into_iter().chain(peak_rss_mb()).reduce(f64::max),
+    };
+    tch::set_num_threads(place.threads as i32);
+    let materials = Materials::of(profile)?;
+    materials.notes.iter().for_each(|note| say(note));
+    let lineages =
+        || (0..profile.lineages).map(|l| Lineage::open(out.join(format!("lineage-{l}")))).collect::<Result<Vec<_>>>();
+    for (index, lineage) in lineages()?.iter().enumerate() {
+        pretrain_lineage(profile, &materials, lineage, index, place.device)?;
+        write_json(&clock_path, &elapsed())?;
+    }
+    // Small models fill one core each: as many runs side by side as there are threads. A GPU is one worker's.
+    let workers = if place.device.is_cuda() { 1 } else { place.threads };
+    let ledger = ledger(out);
+    let prepare = || Ok(Bench::new(profile, &materials, lineages()?, place.device));
+    for (label, runs) in stages(profile) {
+        let threads = place.threads.div_ceil(workers);
+        ledger.run(label, &runs, workers, threads, prepare, |bench, run| bench.perform(run))?;
+        write_json(&clock_path, &elapsed())?;
+    }
+    let summary = Summary::gather(profile, &materials, &lineages()?, &ledger)?;
+    let spent = elapsed();
+    let report = Report {
+        commit: env!("RECYCLABLE_COMMIT").to_string(),
+        profile: profile.name.clone(),
+        device: device_name(place.device),
+        precision: profile.precision.resolve(place.device).to_string(),
+        threads: place.threads,
+        seconds: spent.seconds,
+        peak_rss_mb: spent.peak_rss_mb,
+        seeds: profile.seeds,
+        lineages: profile.lineages,
+        claims: summary.claims()?,
+        tables: summary.tables()?,
+        figures: summary.figures()?,
+        notes: summary.notes(),
+        settings: json!(profile),
+        ..Report::default()
+    };
+    report.write(out)?;
+    Ok(report)
+}
+
+/// Marks the folder as this profile's, or refuses it.
+fn claim_folder(profile: &Profile, out: &Path) -> Result<()> {
+    let path = out.join("profile.json");
+    if path.exists() {
+        let there: Profile = read_json(&path)?;
+        // More seeds or lineages add runs to those that are there; anything else would mix two experiments.
+        let same = Profile { seeds: profile.seeds, lineages: profile.lineages, ..there } == *profile;
+        ensure!(same, "{} holds a run with other settings: choose another --out, or delete that folder", out.display());
+    } else if out.exists() {
+        let empty = std::fs::read_dir(out).with_context(|| format!("cannot read {}", out.display()))?.next().is_none();
+        ensure!(empty, "{} exists and is not a run of this program: choose another --out", out.display());
+    }
+    write_json(&path, profile)
+}
+
+/// The runs in the order in which they build on each other.
+pub(crate) fn stages(profile: &Profile) -> Vec<(&'static str, Vec<Run>)> {
+    let first = &profile.tasks[0].name;
+    let (mut outdated, mut students, mut second) = (Vec::new(), Vec::new(), Vec::new());
+    let names = profile.method_names();
+    for (lineage, seed) in (0..profile.lineages).flat_map(|l| (0..profile.seeds).map(move |s| (l, s))) {
+        for (method, &method_name) in names.iter().enumerate() {
+            let run = |task: &str, what| Run { lineage, seed, method, method_name, task: task.to_string(), what };
+            let mut sources: Vec<&String> = profile.tasks.iter().map(|task| &task.name).collect();
+            sources.extend(
+                profile
+                    .sources
+                    .iter()
+                    .map(|source| &source.task)
+                    .filter(|name| !sources.contains(name))
+                    .collect::<Vec<_>>(),
+            );
+            outdated.extend(sources.into_iter().map(|task| run(task, What::Outdated)));
+            for task in &profile.tasks {
+                let own = Source::Outdated { task: task.name.clone() };
+                for &target in &task.targets {
+                    students.push(run(&task.name, What::Conventional { target }));
+                    students.push(run(&task.name, What::Init { target, from: own.clone() }));
+                    students.extend(Way::CLAIMED.map(|way| run(&task.name, What::FewShot { target, way })));
+                }
+                students.extend(Way::VARIANTS.map(|way| run(&task.name, What::FewShot { target: 1, way })));
+                if method == 0 {
+                    students.push(run(&task.name, What::Untrained));
+                    students.push(run(&task.name, What::BagOfWords));
+                }
+            }
+            for source in &profile.sources {
+                let from = Source::Outdated { task: source.task.clone() };
+                students.push(run(first, What::Init { target: 1, from }));
+            }
+            let own = Source::Outdated { task: first.clone() };
+            for what in [
+                What::Conventional { target: 2 },
+                What::Init { target: 2, from: own },
+                What::Init { target: 2, from: Source::ConventionalOnFirst },
+                What::Init { target: 2, from: Source::RecycledOnFirst },
+            ] {
+                // The first task's own version may be M_2, whose runs are on the list already.
+                let run = run(first, what);
+                if !students.contains(&run) {
+                    second.push(run);
+                }
+            }
+        }
+    }
+    vec![("tune M_0", outdated), ("recycle on upgraded versions", students), ("recycle over two upgrades", second)]
+}

@@ -1,0 +1,325 @@
+//! The runs that a reproduction is made of, each a job with a typed result.
+
+use std::collections::{BTreeMap, HashMap};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use tch::Device;
+
+use super::baselines;
+use super::jobs::Job;
+use super::materials::Materials;
+use super::profile::{MethodPlan, Profile};
+use crate::display::Progress;
+use crate::lineage::Lineage;
+use crate::model::{Adapted, Model, Version};
+use crate::recycle::{Combined, Distill, Init, Recycle, Upgrade};
+use crate::seed;
+use crate::text::{Example, Task, TaskData};
+use crate::train::{Metric, Start, TuneConfig, TuneRun, evaluate, tune};
+
+/// The name of M_i in a lineage.
+pub(crate) fn version_name(index: usize) -> String {
+    format!("M{index}")
+}
+
+/// The independently pre-trained model.
+pub(crate) const INDEPENDENT: &str = "IND";
+/// The network before any pre-training.
+pub(crate) const UNTRAINED: &str = "untrained";
+
+/// One run: on which lineage, with which random numbers, by which method, of which task, and what.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Run {
+    pub lineage: usize,
+    pub seed: usize,
+    /// Index into the profile's methods.
+    pub method: usize,
+    pub method_name: &'static str,
+    pub task: String,
+    pub what: What,
+}
+
+/// What is done in a run. Versions are numbered; `target` is the version moved to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum What {
+    /// Tunes M_0: the Δ_0 that everything recycles; then applies it, untouched, to every other version.
+    Outdated,
+    /// Tunes the target by all labels, from scratch.
+    Conventional { target: usize },
+    /// Tunes the untrained network by all labels.
+    Untrained,
+    /// Tunes the target by all labels, starting from weights tuned on another version or for another task.
+    Init { target: usize, from: Source },
+    /// A few-shot student on M_target.
+    FewShot { target: usize, way: Way },
+    /// A bag-of-words classifier on the same few examples, and on all.
+    BagOfWords,
+}
+
+/// Where recycled weights come from.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Source {
+    /// Δ_0 of this task or another.
+    Outdated { task: String },
+    /// Δ_1, tuned conventionally on M_1.
+    ConventionalOnFirst,
+    /// Δ_1, itself tuned from Δ_0: recycled a second time.
+    RecycledOnFirst,
+}
+
+/// How a few-shot student learns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Way {
+    LabelsOnly,
+    Distilled,
+    Init,
+    Combined,
+    Logits,
+    AllTokens,
+    Unlabelled,
+}
+
+impl Way {
+    pub const CLAIMED: [Way; 4] = [Way::LabelsOnly, Way::Distilled, Way::Init, Way::Combined];
+    pub const VARIANTS: [Way; 3] = [Way::Logits, Way::AllTokens, Way::Unlabelled];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Way::LabelsOnly => "labels only",
+            Way::Distilled => "distilled (published loss)",
+            Way::Init => "init",
+            Way::Combined => "combined",
+            Way::Logits => "distilled: scores alone",
+            Way::AllTokens => "distilled: hidden states of all tokens",
+            Way::Unlabelled => "distilled: scores, on unlabelled texts too",
+        }
+    }
+}
+
+/// What a run leaves.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Outcome {
+    /// Dev score over steps.
+    pub curve: Vec<(usize, f64)>,
+    /// Test accuracy and macro-F1 by name: `test` of the run's own model; for Δ_0 applied, the version's name.
+    pub accuracy: BTreeMap<String, f64>,
+    pub macro_f1: BTreeMap<String, f64>,
+    /// Which test texts were right, by the same names, for the bootstrap.
+    pub right: BTreeMap<String, Vec<bool>>,
+    pub seconds: f64,
+}
+
+impl Job for Run {
+    type Output = Outcome;
+
+    fn id(&self) -> String {
+        let what = match &self.what {
+            What::Outdated => "M0".to_string(),
+            What::Conventional { target } => format!("M{target}-conventional"),
+            What::Untrained => "untrained".to_string(),
+            What::BagOfWords => "bag-of-words".to_string(),
+            What::Init { target, from } => match from {
+                Source::Outdated { task } if *task == self.task => format!("M{target}-init"),
+                Source::Outdated { task } => format!("M{target}-init-from-{task}"),
+                Source::ConventionalOnFirst => format!("M{target}-init-from-M1"),
+                Source::RecycledOnFirst => format!("M{target}-init-twice"),
+            },
+            What::FewShot { target, way } => format!("M{target}-few-{way:?}").to_lowercase(),
+        };
+        format!("l{}-s{}-{}-{}-{what}", self.lineage, self.seed, self.method_name, self.task)
+    }
+
+    fn headline(outcome: &Outcome) -> String {
+        match outcome.accuracy.get("test") {
+            Some(accuracy) => format!("test {accuracy:.3} in {:.1} s", outcome.seconds),
+            None => format!("{:.1} s", outcome.seconds),
+        }
+    }
+}
+
+/// What a worker keeps between its runs.
+pub(crate) struct Bench<'a> {
+    profile: &'a Profile,
+    materials: &'a Materials,
+    lineages: Vec<Lineage>,
+    versions: HashMap<(usize, String), Version>,
+    device: Device,
+}
+
+impl<'a> Bench<'a> {
+    pub fn new(profile: &'a Profile, materials: &'a Materials, lineages: Vec<Lineage>, device: Device) -> Bench<'a> {
+        Bench { profile, materials, lineages, versions: HashMap::new(), device }
+    }
+
+    /// Loads the versions a run needs, once.
+    fn have(&mut self, lineage: usize, names: &[String]) -> Result<()> {
+        for name in names {
+            let key = (lineage, name.clone());
+            if !self.versions.contains_key(&key) {
+                let version = self.lineages[lineage].version(name)?;
+                self.versions.insert(key, version);
+            }
+        }
+        Ok(())
+    }
+
+    fn version(&self, run: &Run, name: &str) -> Result<&Version> {
+        self.versions.get(&(run.lineage, name.to_string())).with_context(|| format!("version {name} was not loaded"))
+    }
+
+    fn plan(&self, run: &Run) -> &MethodPlan {
+        &self.profile.methods[run.method]
+    }
+
+    /// The configuration with this run's random numbers: equal for equal seeds, whatever the version or way.
+    fn seeded(&self, run: &Run, config: &TuneConfig) -> TuneConfig {
+        TuneConfig { seed: self.run_seed(run), precision: self.profile.precision, ..config.clone() }
+    }
+
+    fn run_seed(&self, run: &Run) -> u64 {
+        seed::derive(self.profile.seed, &format!("tuning {}", run.seed))
+    }
+
+    fn adapted_id(run: &Run, task: &str, kind: &str) -> String {
+        format!("s{}-{}-{task}-{kind}", run.seed, run.method_name)
+    }
+
+    fn outdated(&self, run: &Run, task: &str) -> Result<Adapted> {
+        self.lineages[run.lineage].adapted("M0", &Self::adapted_id(run, task, "conventional"))
+    }
+
+    /// Does one run.
+    pub fn perform(&mut self, run: &Run) -> Result<Outcome> {
+        let clock = std::time::Instant::now();
+        let last = self.materials.upgrades.len();
+        let needed: Vec<String> = match &run.what {
+            What::Outdated => (0..=last).map(version_name).chain([INDEPENDENT.to_string()]).collect(),
+            What::Untrained => vec![UNTRAINED.to_string()],
+            What::BagOfWords => Vec::new(),
+            What::Conventional { target } | What::Init { target, .. } => vec![version_name(*target)],
+            What::FewShot { target, .. } => vec![version_name(0), version_name(*target)],
+        };
+        self.have(run.lineage, &needed)?;
+        let mut outcome = match &run.what {
+            What::Outdated => self.tune_outdated(run, &needed)?,
+            What::Untrained => self.full_data(run, UNTRAINED, None, None)?,
+            What::Conventional { target } => self.full_data(run, &version_name(*target), None, Some("conventional"))?,
+            What::Init { target, from } => {
+                let first = |kind| self.lineages[run.lineage].adapted("M1", &Self::adapted_id(run, &run.task, kind));
+                let source = match from {
+                    Source::Outdated { task } => self.outdated(run, task)?,
+                    Source::ConventionalOnFirst => first("conventional")?,
+                    Source::RecycledOnFirst => first("recycled")?,
+                };
+                let keep = matches!(from, Source::Outdated { task } if *task == run.task).then_some("recycled");
+                self.full_data(run, &version_name(*target), Some(&source), keep)?
+            }
+            What::FewShot { target, way } => self.few_shot(run, *target, *way)?,
+            What::BagOfWords => self.bag_of_words(run)?,
+        };
+        outcome.seconds = clock.elapsed().as_secs_f64();
+        Ok(outcome)
+    }
+
+    fn tune_outdated(&self, run: &Run, versions: &[String]) -> Result<Outcome> {
+        let task = self.materials.task(&run.task)?;
+        let config = self.seeded(run, &self.plan(run).full_data);
+        let base = self.version(run, "M0")?;
+        let tuned = tune(base, task, Start::Fresh, &config, self.device, &Progress::silent())?;
+        self.lineages[run.lineage].save_adapted(
+            "M0",
+            &Self::adapted_id(run, &run.task, "conventional"),
+            &tuned.best,
+        )?;
+        let mut outcome = Outcome { curve: tuned.scores(Metric::Accuracy), ..Outcome::default() };
+        for name in versions {
+            let model = tuned.best.apply(self.version(run, name)?, self.device)?;
+            self.test(&mut outcome, name, task, &model, &config)?;
+        }
+        Ok(outcome)
+    }
+
+    fn full_data(&self, run: &Run, target: &str, source: Option<&Adapted>, keep: Option<&str>) -> Result<Outcome> {
+        let task = self.materials.task(&run.task)?;
+        let config = self.seeded(run, &self.plan(run).full_data);
+        let start = source.map_or(Start::Fresh, Start::Recycled);
+        let base = self.version(run, target)?;
+        let tuned = tune(base, task, start, &config, self.device, &Progress::silent())?;
+        // Only what a later run starts from is kept.
+        if let Some(kind) = keep.filter(|_| target == "M1" && run.task == self.profile.tasks[0].name) {
+            self.lineages[run.lineage].save_adapted(target, &Self::adapted_id(run, &run.task, kind), &tuned.best)?;
+        }
+        self.finish(base, task, &tuned, &config)
+    }
+
+    fn few_shot(&self, run: &Run, target: usize, way: Way) -> Result<Outcome> {
+        let task = self.materials.task(&run.task)?;
+        let few = task.few_shot(self.profile.few_shot.shots, self.run_seed(run))?;
+        let config = self.seeded(run, &self.plan(run).few_shot);
+        let (old, new) = (self.version(run, "M0")?, self.version(run, &version_name(target))?);
+        let outdated = self.outdated(run, &run.task)?;
+        let plan = &self.profile.few_shot;
+        let none = Vec::new;
+        let method: Box<dyn Recycle> = match way {
+            Way::LabelsOnly => {
+                let tuned = tune(new, &few, Start::Fresh, &config, self.device, &Progress::silent())?;
+                return self.finish(new, &few, &tuned, &config);
+            }
+            Way::Init => Box::new(Init),
+            Way::Distilled => Box::new(Distill { distill: plan.published.clone(), unlabelled: none() }),
+            Way::Combined => Box::new(Combined { distill: plan.published.clone(), unlabelled: none() }),
+            Way::Logits => Box::new(Distill { distill: plan.logits.clone(), unlabelled: none() }),
+            Way::AllTokens => Box::new(Distill { distill: plan.all_tokens.clone(), unlabelled: none() }),
+            Way::Unlabelled => {
+                let texts = task.train.iter().map(|example| example.text.clone()).collect();
+                Box::new(Distill { distill: plan.logits.clone(), unlabelled: texts })
+            }
+        };
+        let upgrade = Upgrade { old, outdated: &outdated, new };
+        let tuned = method.recycle(upgrade, &few, &config, self.device, &Progress::silent())?;
+        self.finish(new, &few, &tuned, &config)
+    }
+
+    fn bag_of_words(&self, run: &Run) -> Result<Outcome> {
+        let task = self.materials.task(&run.task)?;
+        let few = task.few_shot(self.profile.few_shot.shots, self.run_seed(run))?;
+        let texts = |examples: &[Example]| -> Vec<(String, usize)> {
+            let join = |e: &Example| match &e.text_pair {
+                Some(second) => format!("{} {second}", e.text),
+                None => e.text.clone(),
+            };
+            examples.iter().map(|example| (join(example), example.label)).collect()
+        };
+        let (test, classes) = (texts(&task.test), task.num_labels());
+        let mut outcome = Outcome::default();
+        for (name, baseline) in [
+            ("test", baselines::bag_of_words(&texts(&few.train), &test, classes)?),
+            ("all labels", baselines::bag_of_words(&texts(&task.train), &test, classes)?),
+            ("majority", baselines::majority(&texts(&task.train), &test, classes)?),
+        ] {
+            let truth: Vec<usize> = task.test.iter().map(|example| example.label).collect();
+            outcome.accuracy.insert(name.to_string(), baseline.accuracy);
+            outcome.macro_f1.insert(name.to_string(), crate::train::macro_f1(&truth, &baseline.predictions));
+        }
+        Ok(outcome)
+    }
+
+    /// Scores the best model of a run on test.
+    fn finish(&self, base: &Version, task: &Task, tuned: &TuneRun, config: &TuneConfig) -> Result<Outcome> {
+        let mut outcome = Outcome { curve: tuned.scores(Metric::Accuracy), ..Outcome::default() };
+        let model = tuned.best.apply(base, self.device)?;
+        self.test(&mut outcome, "test", task, &model, config)?;
+        Ok(outcome)
+    }
+
+    fn test(&self, outcome: &mut Outcome, name: &str, task: &Task, model: &Model, config: &TuneConfig) -> Result<()> {
+        let data = TaskData::new(&task.test, &self.materials.tokenizer, config.max_length)?;
+        let evaluation = evaluate(model, &data)?;
+        let right = evaluation.predictions.iter().zip(&task.test).map(|(&said, example)| said == example.label);
+        outcome.accuracy.insert(name.to_string(), evaluation.scores.accuracy);
+        outcome.macro_f1.insert(name.to_string(), evaluation.scores.macro_f1);
+        outcome.right.insert(name.to_string(), right.collect());
+        Ok(())
+    }
+}

@@ -1,0 +1,224 @@
+//! From the results of all runs to the claims.
+
+use std::collections::{BTreeMap, HashMap};
+
+use anyhow::{Context, Result};
+
+use super::claims::{self, Claim, CompatibilitySeed, InitializationRun};
+use super::jobs::{Job, Ledger};
+use super::materials::Materials;
+use super::profile::{Profile, Source as TextSource};
+use super::runs::{INDEPENDENT, Outcome, Run, Source, UNTRAINED, Way, What, version_name};
+use super::stages;
+use super::stats;
+use crate::lineage::{Lineage, VersionRecord};
+use crate::text::Task;
+
+/// Resamples of a bootstrap over test texts.
+const RESAMPLES: usize = 2_000;
+
+/// All results of a run.
+pub(crate) struct Summary<'a> {
+    pub profile: &'a Profile,
+    pub materials: &'a Materials,
+    outcomes: HashMap<String, Outcome>,
+    /// Of the first lineage, ancestors first.
+    pub records: Vec<VersionRecord>,
+    /// The majority class's share of a task's test texts.
+    chance: BTreeMap<String, f64>,
+}
+
+impl<'a> Summary<'a> {
+    pub fn gather(
+        profile: &'a Profile,
+        materials: &'a Materials,
+        lineages: &[Lineage],
+        ledger: &Ledger,
+    ) -> Result<Summary<'a>> {
+        let mut outcomes = HashMap::new();
+        for run in stages(profile).into_iter().flat_map(|(_, runs)| runs) {
+            outcomes.insert(run.id(), ledger.get(&run)?);
+        }
+        let versions = (0..=materials.upgrades.len()).map(version_name).chain([INDEPENDENT.to_string()]);
+        let first = lineages.first().context("there is no lineage")?;
+        let records = versions.map(|name| first.record(&name)).collect::<Result<_>>()?;
+        let chance = materials.tasks.iter().map(|task| (task.name.clone(), Task::majority_share(&task.test))).collect();
+        Ok(Summary { profile, materials, outcomes, records, chance })
+    }
+
+    /// Names of the tasks that claims are averaged over.
+    pub fn tasks(&self) -> Vec<&'a str> {
+        self.profile.tasks.iter().map(|task| task.name.as_str()).collect()
+    }
+
+    /// `M0` … `ML`.
+    pub fn versions(&self) -> Vec<String> {
+        (0..=self.materials.upgrades.len()).map(version_name).collect()
+    }
+
+    pub fn chance(&self, task: &str) -> f64 {
+        self.chance.get(task).copied().unwrap_or(f64::NAN)
+    }
+
+    pub fn outcome(&self, lineage: usize, seed: usize, method: usize, task: &str, what: &What) -> Result<&Outcome> {
+        let method_name = self.profile.method_names()[method];
+        let run = Run { lineage, seed, method, method_name, task: task.to_string(), what: what.clone() };
+        self.outcomes.get(&run.id()).with_context(|| format!("there is no result of {}", run.id()))
+    }
+
+    /// A number for every seed: the mean over lineages and tasks of what `value` reads.
+    pub fn per_seed(&self, tasks: &[&str], value: impl Fn(usize, usize, &str) -> Result<f64>) -> Result<Vec<f64>> {
+        let of_seed = |seed: usize| -> Result<f64> {
+            let pairs = (0..self.profile.lineages).flat_map(|lineage| tasks.iter().map(move |task| (lineage, *task)));
+            stats::mean(&pairs.map(|(lineage, task)| value(lineage, seed, task)).collect::<Result<Vec<_>>>()?)
+        };
+        (0..self.profile.seeds).map(of_seed).collect()
+    }
+
+    /// Test accuracy of a run's model, or of Δ_0 on the version `name`: a value a seed.
+    pub fn accuracy(&self, method: usize, tasks: &[&str], what: &What, name: &str) -> Result<Vec<f64>> {
+        self.per_seed(tasks, |lineage, seed, task| {
+            let outcome = self.outcome(lineage, seed, method, task, what)?;
+            outcome.accuracy.get(name).copied().with_context(|| format!("a run on {task} has no score named {name}"))
+        })
+    }
+
+    /// The claims, each for every tuning method.
+    pub fn claims(&self) -> Result<Vec<Claim>> {
+        let judges = [Self::compatibility, Self::initialization, Self::distillation, Self::combined];
+        let methods = self.profile.method_names();
+        let pairs =
+            judges.iter().flat_map(|judge| methods.iter().enumerate().map(move |(at, name)| (judge, at, *name)));
+        pairs.map(|(judge, at, name)| judge(self, at, name)).collect()
+    }
+
+    /// r from accuracies averaged over tasks: a task that M_0 hardly learns would otherwise rule by its tiny denominator.
+    fn compatibility(&self, method: usize, name: &str) -> Result<Claim> {
+        let tasks = self.tasks();
+        let chance = stats::mean(&tasks.iter().map(|task| self.chance(task)).collect::<Vec<_>>())?;
+        let on = |version: &str| self.accuracy(method, &tasks, &What::Outdated, version);
+        let (original, independent) = (on("M0")?, on(INDEPENDENT)?);
+        let moved = self.versions()[1..].iter().map(|version| on(version)).collect::<Result<Vec<_>>>()?;
+        let seeds = (0..self.profile.seeds).map(|seed| {
+            let share = |accuracy: &[f64]| claims::retained_share(accuracy[seed], original[seed], chance);
+            let versions = moved.iter().map(|accuracy| share(accuracy)).collect::<Result<Vec<_>>>()?;
+            Ok(CompatibilitySeed { versions, independent: share(&independent)? })
+        });
+        let claim = claims::compatibility(name, &seeds.collect::<Result<Vec<_>>>()?)?;
+        if !self.real_text() {
+            return Ok(claim);
+        }
+        let original = self.weighted_right(method, &What::Outdated, "M0")?;
+        let versions = self.versions()[1..]
+            .iter()
+            .map(|v| self.weighted_right(method, &What::Outdated, v))
+            .collect::<Result<Vec<_>>>()?;
+        let interval = stats::bootstrap(original.len(), RESAMPLES, self.profile.seed, |rows| {
+            let mean = |right: &[f64]| rows.iter().map(|&row| right[row]).sum::<f64>() / rows.len() as f64;
+            let moved = versions.iter().map(|right| mean(right)).sum::<f64>() / versions.len() as f64;
+            (moved - chance) / (mean(&original) - chance)
+        })?;
+        Ok(claim.with_bootstrap(&interval))
+    }
+
+    fn initialization(&self, method: usize, name: &str) -> Result<Claim> {
+        let of_seed = |seed: usize| -> Result<Vec<InitializationRun>> {
+            let pairs = (0..self.profile.lineages)
+                .flat_map(|lineage| self.tasks().into_iter().map(move |task| (lineage, task)));
+            pairs
+                .map(|(lineage, task)| {
+                    let from = Source::Outdated { task: task.to_string() };
+                    self.initialization_run(lineage, seed, method, task, 1, from)
+                })
+                .collect()
+        };
+        claims::initialization(name, &(0..self.profile.seeds).map(of_seed).collect::<Result<Vec<_>>>()?)
+    }
+
+    /// Steps by dev; best scores on test, of the models that dev chose.
+    pub fn initialization_run(
+        &self,
+        lineage: usize,
+        seed: usize,
+        method: usize,
+        task: &str,
+        target: usize,
+        from: Source,
+    ) -> Result<InitializationRun> {
+        let init = self.outcome(lineage, seed, method, task, &What::Init { target, from })?;
+        let conventional = self.outcome(lineage, seed, method, task, &What::Conventional { target })?;
+        let budget = self.profile.methods[method].full_data.optimisation.steps;
+        let run = InitializationRun::from_curves(&init.curve, &conventional.curve, budget)?;
+        let test = |outcome: &Outcome| outcome.accuracy.get("test").copied().context("a run has no test score");
+        Ok(InitializationRun { best_init: test(init)?, best_conventional: test(conventional)?, ..run })
+    }
+
+    pub fn few_shot(&self, method: usize, tasks: &[&str], way: Way) -> Result<Vec<f64>> {
+        self.accuracy(method, tasks, &What::FewShot { target: 1, way }, "test")
+    }
+
+    fn distillation(&self, method: usize, name: &str) -> Result<Claim> {
+        let of = |way| self.few_shot(method, &self.tasks(), way);
+        let claim = claims::distillation(name, &of(Way::Distilled)?, &of(Way::LabelsOnly)?)?;
+        self.bootstrapped(claim, method, Way::Distilled, Way::LabelsOnly)
+    }
+
+    fn combined(&self, method: usize, name: &str) -> Result<Claim> {
+        let of = |way| self.few_shot(method, &self.tasks(), way);
+        let (init, distilled) = (of(Way::Init)?, of(Way::Distilled)?);
+        let claim = claims::combined(name, &of(Way::Combined)?, &init, &distilled)?;
+        let better = if stats::mean(&distilled)? > stats::mean(&init)? { Way::Distilled } else { Way::Init };
+        self.bootstrapped(claim, method, Way::Combined, better)
+    }
+
+    /// On real text, the interval of the difference of two ways when test texts are drawn anew.
+    fn bootstrapped(&self, claim: Claim, method: usize, one: Way, other: Way) -> Result<Claim> {
+        if !self.real_text() {
+            return Ok(claim);
+        }
+        let right = |way| self.weighted_right(method, &What::FewShot { target: 1, way }, "test");
+        let differences = stats::differences(&right(one)?, &right(other)?)?;
+        Ok(claim.with_bootstrap(&stats::bootstrap_mean(&differences, RESAMPLES, self.profile.seed)?))
+    }
+
+    /// For every test text of all tasks, how often it was right over seeds and lineages, weighted so that tasks count alike.
+    fn weighted_right(&self, method: usize, what: &What, name: &str) -> Result<Vec<f64>> {
+        let tasks = self.tasks();
+        let sizes =
+            tasks.iter().map(|task| Ok(self.materials.task(task)?.test.len())).collect::<Result<Vec<usize>>>()?;
+        let all: usize = sizes.iter().sum();
+        let repeats = (self.profile.lineages * self.profile.seeds) as f64;
+        let mut values = Vec::with_capacity(all);
+        for (task, &size) in tasks.iter().zip(&sizes) {
+            let mut sums = vec![0.0; size];
+            for (lineage, seed) in (0..self.profile.lineages).flat_map(|l| (0..self.profile.seeds).map(move |s| (l, s)))
+            {
+                let outcome = self.outcome(lineage, seed, method, task, what)?;
+                let right =
+                    outcome.right.get(name).with_context(|| format!("a run on {task} keeps no answers for {name}"))?;
+                sums.iter_mut().zip(right).for_each(|(sum, &right)| *sum += f64::from(right));
+            }
+            let weight = all as f64 / (tasks.len() * size) as f64;
+            values.extend(sums.into_iter().map(|sum| weight * sum / repeats));
+        }
+        Ok(values)
+    }
+
+    fn real_text(&self) -> bool {
+        matches!(self.profile.source, TextSource::Folder(_))
+    }
+
+    /// What a reader should know beside the numbers.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = self.materials.notes.clone();
+        notes.push(
+            "Retained shares are formed from accuracies averaged over tasks; step ratios per task, then averaged. \
+             Best models are chosen on dev and scored on test."
+                .to_string(),
+        );
+        notes.push(format!(
+            "{UNTRAINED} is the network with its initial weights; M_IND has M_0's data and budget, but another initialisation and order."
+        ));
+        notes
+    }
+}
