@@ -9,7 +9,7 @@ use tch::{Device, Kind, Reduction, Tensor};
 
 use super::checkpoint;
 use super::optim::{AdamW, Optimisation};
-use super::trainer::{LossPoint, Objective, fit};
+use super::trainer::{LossPoint, Objective, READ_EVERY, fit};
 use crate::device::Precision;
 use crate::display::Progress;
 use crate::model::{Model, Pass, Version};
@@ -29,7 +29,7 @@ pub struct PretrainConfig {
     pub packing: bool,
     pub precision: Precision,
     pub seed: u64,
-    /// Updates between checkpoints; 0 writes none.
+    /// Updates between checkpoints, a multiple of 10 (the training loss is read so often); 0 writes none.
     pub checkpoint_every: usize,
 }
 
@@ -61,6 +61,11 @@ impl PretrainConfig {
         self.masking.validate()?;
         ensure!(self.batch_size > 0, "batch_size is 0");
         ensure!(self.max_length > 2, "max_length {} leaves no room between <s> and </s>", self.max_length);
+        ensure!(
+            self.checkpoint_every.is_multiple_of(READ_EVERY),
+            "checkpoint_every {} is not a multiple of {READ_EVERY}: the loss is read, and known to be finite, only there",
+            self.checkpoint_every
+        );
         Ok(())
     }
 }
@@ -108,7 +113,7 @@ pub fn pretrain(
         if let Some(last) = now.losses.last() {
             progress.update(now.step, format!("loss {:.3} · {:.0} tokens/s", last.loss, speed));
         }
-        let due = config.checkpoint_every > 0 && now.step > 0 && now.step % config.checkpoint_every == 0;
+        let due = config.checkpoint_every > 0 && now.step > 0 && now.step.is_multiple_of(config.checkpoint_every);
         match checkpoint {
             Some(path) if due && now.step < total => {
                 checkpoint::write(path, &spec, now.model, now.optimizer, now.losses)

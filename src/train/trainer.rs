@@ -10,8 +10,9 @@ use super::optim::{AdamW, Optimisation};
 use crate::model::{Model, Pass};
 use crate::seed;
 
-/// The training loss is read, and checked to be finite, once in this many updates.
-const READ_EVERY: usize = 10;
+/// The training loss is read, and checked to be finite, after every update whose number is a multiple of this. Checkpoints are
+/// written at such updates only: what they hold was checked, and a resumed run reads the same means.
+pub(crate) const READ_EVERY: usize = 10;
 
 /// What is trained on, and how wrong the model is about it.
 pub(crate) trait Objective {
@@ -105,7 +106,7 @@ pub(crate) fn fit<O: Objective>(
         }
         optimizer.step()?;
         since += 1;
-        if since == READ_EVERY || step + 1 == plan.steps {
+        if (step + 1).is_multiple_of(READ_EVERY) || step + 1 == plan.steps {
             let bad = f64::try_from(&first_bad)?;
             if bad > 0.0 {
                 bail!(LossNotFinite { step: bad as usize });
