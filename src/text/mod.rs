@@ -9,14 +9,16 @@ mod leaks;
 mod mlm;
 mod sequences;
 mod task;
+mod task_data;
 mod tokenizer;
 mod world;
 
-pub use batch::{TaskBatch, TaskData, TokenBatch};
+pub use batch::TokenBatch;
 pub use corpus::Corpus;
 pub use leaks::{LeakReport, Overlaps};
 pub use mlm::{MaskingConfig, MlmBatch, MlmData};
 pub use sequences::{Sequences, pack};
 pub use task::{Example, Task};
+pub use task_data::{TaskBatch, TaskData};
 pub use tokenizer::{Encoding, Specials, Tokenizer};
 pub use world::{TaskCard, TaskKind, World, WorldConfig};
