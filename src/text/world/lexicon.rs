@@ -101,7 +101,7 @@ pub(super) enum Part {
 pub(super) struct Domain {
     pub(super) spec: &'static DomainSpec,
     pub(super) concepts: Vec<Concept>,
-    /// Twelve clauses about a topic, 7 to 10 words.
+    /// Twelve clauses about a topic, 7 to 10 words, most of them slots: every pair of slots teaches which words belong together.
     pub(super) clauses: Vec<Vec<Part>>,
     /// Twelve clauses with two aspect words, 7 or 8 words.
     pub(super) aspect_clauses: Vec<Vec<Part>>,
@@ -189,13 +189,13 @@ fn templates(rng: &mut Xoshiro256PlusPlus) -> (Vec<Vec<Part>>, Vec<Vec<Part>>) {
         slots
     };
     let topic = (0..CLAUSES).map(|_| {
-        let (topics, words) = (rng.random_range(4..=5), rng.random_range(3..=5));
+        let (topics, words) = (rng.random_range(5..=6), rng.random_range(2..=4));
         clause(&[(Part::Topic, topics), (Part::Word(""), words)], rng)
     });
     let topic: Vec<_> = topic.collect();
     let aspect = (0..CLAUSES).map(|_| {
-        let words = rng.random_range(3..=4);
-        clause(&[(Part::Topic, 2), (Part::Aspect, 2), (Part::Word(""), words)], rng)
+        let words = rng.random_range(2..=3);
+        clause(&[(Part::Topic, 3), (Part::Aspect, 2), (Part::Word(""), words)], rng)
     });
     let aspect = aspect.collect();
     (topic, aspect)
