@@ -4,8 +4,17 @@
 //! Exit status: 0 when the command did its work, 1 when it could not (the reason stands on stderr after `error:`), 2 when
 //! it was called wrongly.
 
+mod apply;
 mod doctor;
+mod eval;
+mod lineage;
+mod pretrain;
+mod recycle;
 mod reproduce;
+mod settings;
+mod spec;
+mod tune;
+mod tuned;
 
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
@@ -22,14 +31,26 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    Doctor(doctor::Doctor),
     Reproduce(reproduce::Reproduce),
+    Pretrain(pretrain::Pretrain),
+    Tune(tune::Tune),
+    Apply(apply::Apply),
+    Recycle(recycle::Recycle),
+    Eval(eval::Eval),
+    Lineage(lineage::Lineage),
+    Doctor(doctor::Doctor),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Reproduce(arguments) => reproduce::run(&arguments),
+        Command::Pretrain(arguments) => pretrain::run(&arguments),
+        Command::Tune(arguments) => tune::run(&arguments),
+        Command::Apply(arguments) => apply::run(&arguments),
+        Command::Recycle(arguments) => recycle::run(&arguments),
+        Command::Eval(arguments) => eval::run(&arguments),
+        Command::Lineage(arguments) => lineage::run(&arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
     };
     result.unwrap_or_else(|error| {
         // The alternate form is the whole chain of causes in one line: "cannot read x: no such file".

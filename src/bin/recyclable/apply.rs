@@ -1,0 +1,185 @@
+//! `recyclable apply`: outdated weights on a newer version, untrained.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, ensure};
+use recyclable::device::Precision;
+use recyclable::display::{Progress, progress::say};
+use recyclable::experiment::RunState;
+use recyclable::files::fingerprint;
+use recyclable::lineage::Lineage;
+use recyclable::model::{Adapted, Model, Version};
+use recyclable::text::{Task, TaskData};
+use recyclable::train::{Evaluation, evaluate};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::settings::TaskArgs;
+use crate::spec::{Machine, RunArgs, adapted_name, fill, named, required, say_complete};
+use crate::tuned::{push_scores, scores_table};
+
+/// Apply weights to another version than they were tuned on, without training, and score them
+#[derive(clap::Args)]
+pub struct Apply {
+    #[command(flatten)]
+    run: RunArgs,
+    #[command(flatten)]
+    spec: Spec,
+}
+
+#[derive(clap::Args, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Spec {
+    /// The folder that keeps versions and adapted weights
+    #[arg(long, value_name = "DIR")]
+    lineage: Option<PathBuf>,
+    /// The version to apply the weights to
+    #[arg(long, value_name = "NAME")]
+    version: Option<String>,
+    /// The weights, and the version they were tuned on
+    #[arg(long, value_name = "VERSION/ID")]
+    adapted: Option<String>,
+    /// Write the classifier as a Hugging Face folder (RobertaForSequenceClassification; full fine-tuning only)
+    #[arg(long, value_name = "DIR")]
+    save: Option<PathBuf>,
+    /// Tokens a text is cut off at [default: as in tuning]
+    #[arg(long)]
+    max_length: Option<usize>,
+    /// fp32, bf16 or auto
+    #[arg(long, value_parser = named::<Precision>)]
+    precision: Option<Precision>,
+    /// Chooses the texts where the task is limited
+    #[arg(long)]
+    seed: Option<u64>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    task: TaskArgs,
+    #[command(flatten)]
+    #[serde(flatten)]
+    machine: Machine,
+}
+
+pub fn run(arguments: &Apply) -> Result<ExitCode> {
+    let mut spec = arguments.run.merged(&arguments.spec)?;
+    let device = spec.machine.prepare()?;
+    let root = required(&spec.lineage, "lineage")?;
+    let name = required(&spec.version, "version")?;
+    let (old_name, id) = adapted_name(&required(&spec.adapted, "adapted")?, &name);
+    let lineage = Lineage::existing(&root)?;
+    let (new, old) = (lineage.version(&name)?, lineage.version(&old_name)?);
+    let adapted = lineage.adapted(&old_name, &id)?;
+    let max_length = fill(&mut spec.max_length, tuned_length(&adapted, &new));
+    let precision = fill(&mut spec.precision, Precision::Fp32);
+    let task = spec.task.load(fill(&mut spec.seed, 0))?;
+    same_labels(&adapted, &task)?;
+    let mut inputs = spec.task.inputs()?;
+    inputs.insert(name.clone(), new.fingerprint()?);
+    inputs.insert(format!("{old_name}/{id}"), fingerprint(lineage.adapted_path(&old_name, &id))?);
+    let (folder, state) = arguments.run.open_digest(&root, &format!("apply.{name}.{old_name}.{id}"), &spec, &inputs)?;
+    if let RunState::Complete(result) = &state
+        && !arguments.run.again
+        && spec.save.as_ref().is_none_or(|save| save.join("config.json").is_file())
+    {
+        say_complete(&folder);
+        arguments.run.show(&folder, result, table(result))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    folder.reopen()?;
+    let model = adapted.apply(&new, device)?.with_precision(precision);
+    let own = adapted.apply(&old, device)?.with_precision(precision);
+    let mut result = json!({
+        "version": name,
+        "adapted": format!("{old_name}/{id}"),
+        "tuned_on": old_name,
+        "own_base": adapted.check_base(&new)?,
+        "task": task.name,
+        "precision": model.precision(),
+    });
+    let progress = Progress::new(format!("apply {old_name}/{id} to {name}"), 2);
+    let mut metrics = Vec::new();
+    for (at, (split, examples)) in [("dev", &task.dev), ("test", &task.test)].into_iter().enumerate() {
+        let data = encode(examples, &new, max_length)?;
+        let (here, there) = (evaluate(&model, &data)?.scores, evaluate(&own, &data)?.scores);
+        let chance = Task::majority_share(examples);
+        let (gained, had) = (here.accuracy - chance, there.accuracy - chance);
+        let retained = (had != 0.0).then(|| gained / had);
+        result[split] = json!({"applied": here, "own_base": there, "chance": chance, "retained": retained});
+        metrics.push(json!({"split": split, "version": name, "scores": here}));
+        metrics.push(json!({"split": split, "version": old_name, "scores": there}));
+        progress.update(at + 1, "");
+    }
+    progress.finish("");
+    if let Some(save) = &spec.save {
+        save_classifier(&model, &new, save)?;
+    }
+    folder.write_metrics(&metrics)?;
+    folder.finish(&result)?;
+    arguments.run.show(&folder, &result, table(&result))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes the folder that transformers loads.
+pub fn save_classifier(model: &Model, version: &Version, folder: &std::path::Path) -> Result<()> {
+    let empty = !folder.exists() || std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none());
+    ensure!(
+        empty || folder.join("config.json").is_file(),
+        "{} exists and is not a model's folder: choose another --save",
+        folder.display()
+    );
+    model.save(folder, &version.tokenizer).with_context(|| format!("cannot save to {}", folder.display()))?;
+    say(&format!("saved as RobertaForSequenceClassification in {}", folder.display()));
+    Ok(())
+}
+
+/// The length the weights were tuned with, where the version has as many positions.
+pub fn tuned_length(adapted: &Adapted, version: &Version) -> usize {
+    let positions = version.config.max_length().max(0) as u64;
+    adapted.card.recipe["tune"]["max_length"].as_u64().unwrap_or(128).min(positions) as usize
+}
+
+pub fn same_labels(adapted: &Adapted, task: &Task) -> Result<()> {
+    ensure!(
+        adapted.card.labels == task.labels,
+        "the weights know the labels {:?}, task {} has {:?}: scores need the same label set",
+        adapted.card.labels,
+        task.name,
+        task.labels
+    );
+    Ok(())
+}
+
+pub fn encode(examples: &[recyclable::text::Example], version: &Version, max_length: usize) -> Result<TaskData> {
+    let positions = version.config.max_length();
+    ensure!(
+        max_length as i64 <= positions,
+        "--max-length {max_length} exceeds the model's {positions} positions: lower it to {positions}"
+    );
+    TaskData::new(examples, &version.tokenizer, max_length)
+}
+
+/// Predictions with the true labels, one a line.
+pub fn prediction_lines(evaluation: &Evaluation, examples: &[recyclable::text::Example], labels: &[String]) -> String {
+    let name = |label: usize| labels.get(label).map_or("?", String::as_str);
+    let pairs = evaluation.predictions.iter().zip(examples);
+    pairs
+        .map(|(&predicted, example)| {
+            format!("{}\n", json!({"predicted": name(predicted), "label": name(example.label)}))
+        })
+        .collect()
+}
+
+fn table(result: &Value) -> String {
+    let text = |name: &str| result[name].as_str().unwrap_or("?").to_string();
+    let mut table = scores_table("applied", &format!("{} applied to {}, untrained", text("adapted"), text("version")));
+    for split in ["dev", "test"] {
+        push_scores(&mut table, &format!("{split}, on {}", text("version")), &result[split]["applied"]);
+        push_scores(&mut table, &format!("{split}, on {} (own base)", text("tuned_on")), &result[split]["own_base"]);
+    }
+    let chance = result["test"]["chance"].as_f64().unwrap_or_default();
+    let retained = match result["test"]["retained"].as_f64() {
+        Some(share) => format!("{:.0} %", 100.0 * share),
+        None => "undefined (no better than chance on its own base)".to_string(),
+    };
+    table.caption(format!("Majority class on test {chance:.3}; retained share on test {retained}.")).to_text()
+}
