@@ -1,6 +1,6 @@
 //! `recyclable apply`: outdated weights on a newer version, untrained.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
@@ -9,13 +9,13 @@ use recyclable::display::{Progress, progress::say};
 use recyclable::experiment::RunState;
 use recyclable::files::fingerprint;
 use recyclable::lineage::Lineage;
-use recyclable::model::{Adapted, Model, Version};
+use recyclable::model::{Adapted, Model, RobertaConfig, Version};
 use recyclable::text::{Task, TaskData};
 use recyclable::train::{Evaluation, evaluate};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::settings::TaskArgs;
+use crate::settings::{TaskArgs, check_length, same_labels};
 use crate::spec::{Machine, RunArgs, adapted_name, fill, named, required, say_complete};
 use crate::tuned::{push_scores, scores_table};
 
@@ -73,13 +73,15 @@ pub fn run(arguments: &Apply) -> Result<ExitCode> {
     let precision = fill(&mut spec.precision, Precision::Fp32);
     let task = spec.task.load(fill(&mut spec.seed, 0))?;
     same_labels(&adapted, &task)?;
+    check_length(max_length, &new)?;
+    let saved = check_save(spec.save.as_ref(), &adapted, arguments.run.again)?;
     let mut inputs = spec.task.inputs()?;
     inputs.insert(name.clone(), new.fingerprint()?);
     inputs.insert(format!("{old_name}/{id}"), fingerprint(lineage.adapted_path(&old_name, &id))?);
     let (folder, state) = arguments.run.open_digest(&root, &format!("apply.{name}.{old_name}.{id}"), &spec, &inputs)?;
     if let RunState::Complete(result) = &state
         && !arguments.run.again
-        && spec.save.as_ref().is_none_or(|save| save.join("config.json").is_file())
+        && saved
     {
         say_complete(&folder);
         arguments.run.show(&folder, result, table(result))?;
@@ -99,7 +101,7 @@ pub fn run(arguments: &Apply) -> Result<ExitCode> {
     let progress = Progress::new(format!("apply {old_name}/{id} to {name}"), 2);
     let mut metrics = Vec::new();
     for (at, (split, examples)) in [("dev", &task.dev), ("test", &task.test)].into_iter().enumerate() {
-        let data = encode(examples, &new, max_length)?;
+        let data = TaskData::new(examples, &new.tokenizer, max_length)?;
         let (here, there) = (evaluate(&model, &data)?.scores, evaluate(&own, &data)?.scores);
         let chance = Task::majority_share(examples);
         let (gained, had) = (here.accuracy - chance, there.accuracy - chance);
@@ -119,43 +121,40 @@ pub fn run(arguments: &Apply) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Writes the folder that transformers loads.
-pub fn save_classifier(model: &Model, version: &Version, folder: &std::path::Path) -> Result<()> {
-    let empty = !folder.exists() || std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none());
-    ensure!(
-        empty || folder.join("config.json").is_file(),
-        "{} exists and is not a model's folder: choose another --save",
-        folder.display()
-    );
+/// Writes the folder that transformers loads. Only an older classifier is replaced, and only with `--again`.
+pub fn save_classifier(model: &Model, version: &Version, folder: &Path) -> Result<()> {
     model.save(folder, &version.tokenizer).with_context(|| format!("cannot save to {}", folder.display()))?;
     say(&format!("saved as RobertaForSequenceClassification in {}", folder.display()));
     Ok(())
+}
+
+/// Whether the classifier that `--save` asks for lies there already.
+///
+/// Errors where something else does, and where the weights do not fit such a folder.
+pub fn check_save(save: Option<&PathBuf>, adapted: &Adapted, again: bool) -> Result<bool> {
+    let Some(folder) = save else { return Ok(true) };
+    ensure!(
+        adapted.modules.is_none(),
+        "--save writes a whole classifier, in which {} modules have no place: the weights stay in the lineage",
+        adapted.card.method.name()
+    );
+    let empty = match std::fs::read_dir(folder) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(_) => !folder.exists(),
+    };
+    if empty {
+        return Ok(false);
+    }
+    let config = RobertaConfig::load(folder.join("config.json")).ok();
+    let ours = config.is_some_and(|config| config.other.contains_key("id2label"));
+    ensure!(ours, "{} exists and is not the folder of a classifier: choose another --save", folder.display());
+    Ok(!again)
 }
 
 /// The length the weights were tuned with, where the version has as many positions.
 pub fn tuned_length(adapted: &Adapted, version: &Version) -> usize {
     let positions = version.config.max_length().max(0) as u64;
     adapted.card.recipe["tune"]["max_length"].as_u64().unwrap_or(128).min(positions) as usize
-}
-
-pub fn same_labels(adapted: &Adapted, task: &Task) -> Result<()> {
-    ensure!(
-        adapted.card.labels == task.labels,
-        "the weights know the labels {:?}, task {} has {:?}: scores need the same label set",
-        adapted.card.labels,
-        task.name,
-        task.labels
-    );
-    Ok(())
-}
-
-pub fn encode(examples: &[recyclable::text::Example], version: &Version, max_length: usize) -> Result<TaskData> {
-    let positions = version.config.max_length();
-    ensure!(
-        max_length as i64 <= positions,
-        "--max-length {max_length} exceeds the model's {positions} positions: lower it to {positions}"
-    );
-    TaskData::new(examples, &version.tokenizer, max_length)
 }
 
 /// Predictions with the true labels, one a line.

@@ -10,14 +10,14 @@ use recyclable::experiment::{Inputs, RunState};
 use recyclable::files::{fingerprint, write_atomic};
 use recyclable::lineage::Lineage;
 use recyclable::model::Version;
-use recyclable::text::{Corpus, Task};
+use recyclable::text::{Corpus, Task, TaskData};
 use recyclable::train::{PretrainConfig, evaluate, held_out_loss};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tch::Device;
 
-use crate::apply::{encode, prediction_lines, same_labels, save_classifier, tuned_length};
-use crate::settings::TaskArgs;
+use crate::apply::{check_save, prediction_lines, save_classifier, tuned_length};
+use crate::settings::{TaskArgs, check_length, same_labels};
 use crate::spec::{Machine, RunArgs, adapted_name, fill, fingerprints, named, required, say_complete};
 use crate::tuned::{push_scores, scores_table};
 
@@ -104,12 +104,14 @@ fn evaluate_task(
     let precision = fill(&mut spec.precision, Precision::Fp32);
     let task = spec.task.load(fill(&mut spec.seed, 0))?;
     same_labels(&adapted, &task)?;
+    check_length(max_length, version)?;
+    let saved = check_save(spec.save.as_ref(), &adapted, arguments.run.again)?;
     let mut inputs = spec.task.inputs()?;
     inputs.insert(format!("{name}/{id}"), fingerprint(lineage.adapted_path(name, &id))?);
     let (folder, state) = arguments.run.open_digest(lineage.root(), &format!("eval.{name}.{id}"), spec, &inputs)?;
     if let RunState::Complete(result) = &state
         && !arguments.run.again
-        && spec.save.as_ref().is_none_or(|save| save.join("config.json").is_file())
+        && saved
     {
         say_complete(&folder);
         arguments.run.show(&folder, result, task_table(result))?;
@@ -120,7 +122,7 @@ fn evaluate_task(
     let mut result = json!({"version": name, "id": id, "task": task.name, "precision": model.precision()});
     let mut metrics = Vec::new();
     for (split, examples) in [("dev", &task.dev), ("test", &task.test)] {
-        let evaluation = evaluate(&model, &encode(examples, version, max_length)?)?;
+        let evaluation = evaluate(&model, &TaskData::new(examples, &version.tokenizer, max_length)?)?;
         let lines = prediction_lines(&evaluation, examples, &task.labels);
         write_atomic(folder.file(&format!("predictions.{split}.jsonl")), lines.as_bytes())?;
         result[split] = json!(evaluation.scores);
@@ -150,6 +152,7 @@ fn evaluate_corpora(
     let trained = lineage.record(name)?.recipe["pretrain"]["max_length"].as_u64();
     let positions = version.config.max_length().max(0) as usize;
     let max_length = fill(&mut spec.max_length, trained.map_or(positions.min(64), |length| length as usize));
+    check_length(max_length, version)?;
     let precision = fill(&mut spec.precision, Precision::Fp32);
     let seed = fill(&mut spec.seed, 0);
     let paths = required(&spec.corpus, "corpus")?;

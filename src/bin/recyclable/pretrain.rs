@@ -14,7 +14,7 @@ use recyclable::train::{PretrainConfig, held_out_loss, pretrain};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::settings::Training;
+use crate::settings::{Training, check_length};
 use crate::spec::{Machine, RunArgs, fill, fingerprints, required, say_complete};
 
 /// Pre-train a version as a masked language model: from nothing, or continuing another one
@@ -120,6 +120,7 @@ pub fn run(arguments: &Pretrain) -> Result<ExitCode> {
     };
     let config = spec.config(&base);
     config.validate()?;
+    check_length(config.max_length, &base)?;
     spec.evaluate = Some(spec.evaluated(&paths, &lineage, parent)?);
 
     let mut inputs = fingerprints(paths.iter().chain(&spec.tokenizer).chain(&spec.config))?;

@@ -7,14 +7,12 @@ use anyhow::{Result, bail};
 use recyclable::display::Progress;
 use recyclable::files::fingerprint;
 use recyclable::lineage::Lineage;
-use recyclable::recycle::{
-    Combined, Distill, DistillConfig, HiddenTokens, Init, KlReduction, LayerSet, Upgrade,
-};
+use recyclable::recycle::{Combined, Distill, DistillConfig, HiddenTokens, Init, KlReduction, LayerSet, Upgrade};
 use recyclable::text::Corpus;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::settings::{Selection, TaskArgs, Training, tune_config};
+use crate::settings::{Selection, TaskArgs, Training, same_labels, tune_config};
 use crate::spec::{Machine, RunArgs, adapted_name, fill, fingerprints, named, required};
 use crate::tuned::{Tuned, begin};
 
@@ -148,6 +146,9 @@ pub fn run(arguments: &Recycle) -> Result<ExitCode> {
     let outdated = lineage.adapted(&old_name, &old_id)?;
     let config = tune_config(outdated.card.method.clone(), &mut spec.training, &mut spec.selection, &base)?;
     let task = spec.task.load(config.seed)?;
+    if way != "init" {
+        same_labels(&outdated, &task)?;
+    }
     let id = fill(&mut spec.id, format!("{}.{way}.{}", task.name, config.seed));
     let mut inputs = spec.task.inputs()?;
     inputs.extend(fingerprints(&spec.unlabelled)?);

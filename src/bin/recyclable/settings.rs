@@ -7,7 +7,7 @@ use anyhow::{Result, bail, ensure};
 use recyclable::device::Precision;
 use recyclable::display::progress::say;
 use recyclable::experiment::Inputs;
-use recyclable::model::{AdapterConfig, AdapterPosition, LoraConfig, Method, Version};
+use recyclable::model::{Adapted, AdapterConfig, AdapterPosition, LoraConfig, Method, Version};
 use recyclable::text::Task;
 use recyclable::train::{Metric, Optimisation, Schedule, TuneConfig};
 use serde::{Deserialize, Serialize};
@@ -129,7 +129,30 @@ pub fn tune_config(
         seed: training.seed(),
     };
     config.validate()?;
+    check_length(config.max_length, version)?;
     Ok(config)
+}
+
+/// Refuses a length that the model has no positions for.
+pub fn check_length(max_length: usize, version: &Version) -> Result<()> {
+    let positions = version.config.max_length();
+    ensure!(
+        max_length as i64 <= positions,
+        "--max-length {max_length} exceeds the model's {positions} positions: lower it to {positions}"
+    );
+    Ok(())
+}
+
+/// Refuses a task whose classes are not those that the weights tell apart.
+pub fn same_labels(adapted: &Adapted, task: &Task) -> Result<()> {
+    ensure!(
+        adapted.card.labels == task.labels,
+        "the weights know the labels {:?}, task {} has {:?}: they must be the same, except for `recycle --method init`",
+        adapted.card.labels,
+        task.name,
+        task.labels
+    );
+    Ok(())
 }
 
 /// Which task, and how much of it.

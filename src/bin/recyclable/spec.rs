@@ -85,7 +85,10 @@ impl RunArgs {
 
 /// Says that a complete run is not repeated.
 pub fn say_complete(folder: &RunFolder) {
-    recyclable::display::progress::say(&format!("{} is complete; nothing was run (--again repeats it)", folder.path().display()));
+    recyclable::display::progress::say(&format!(
+        "{} is complete; nothing was run (--again repeats it)",
+        folder.path().display()
+    ));
 }
 
 fn object(value: &impl Serialize) -> Result<Map<String, Value>> {
