@@ -12,13 +12,19 @@ use tempfile::TempDir;
 
 /// A folder with two corpora, two tasks, and a lineage M_0 → M_1 with weights `topic.full.0` on M_0.
 struct Desk {
-    folder: TempDir,
+    folder: PathBuf,
+    /// Removes the folder in the end; a desk that tests share is a static, and statics are not dropped.
+    _temporary: Option<TempDir>,
 }
 
 impl Desk {
     /// Corpora and tasks alone.
     fn bare() -> Result<Desk> {
-        let desk = Desk { folder: tempfile::tempdir()? };
+        let temporary = tempfile::tempdir()?;
+        Desk::furnish(Desk { folder: temporary.path().to_path_buf(), _temporary: Some(temporary) })
+    }
+
+    fn furnish(desk: Desk) -> Result<Desk> {
         let words = [
             "the mayor opened a new bridge over the river while many people watched",
             "the protein binds a small enzyme inside the cell while gene activity rises",
@@ -45,13 +51,13 @@ impl Desk {
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.folder.join(name)
     }
 
     /// Starts the program in this folder, with one thread.
     fn command(&self, line: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_recyclable"));
-        command.args(line.split_whitespace()).current_dir(self.folder.path());
+        command.args(line.split_whitespace()).current_dir(&self.folder);
         command.env("OMP_NUM_THREADS", "1").env("RAYON_NUM_THREADS", "1").env_remove("RECYCLABLE_DEVICE");
         command
     }
@@ -99,7 +105,12 @@ fn desk() -> &'static Desk {
     static DESK: OnceLock<Desk> = OnceLock::new();
     DESK.get_or_init(|| {
         let make = || -> Result<Desk> {
-            let desk = Desk::bare()?;
+            let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cli-desk");
+            if folder.exists() {
+                std::fs::remove_dir_all(&folder)?;
+            }
+            std::fs::create_dir_all(&folder)?;
+            let desk = Desk::furnish(Desk { folder, _temporary: None })?;
             for line in [FIRST, UPGRADE, TUNE] {
                 desk.run(line)?;
             }
