@@ -333,7 +333,7 @@ fn what_does_not_fit_is_refused_before_anything_is_written() -> Result<()> {
         (with(UPGRADE, "--steps 3", "--steps 4"), "steps (there 3, now 4); choose another --out"),
         (with(UPGRADE, "--steps 3", "--steps 4 --out elsewhere"), "holds a version M_1 already"),
         (format!("{TUNE} --out topic"), "topic exists and is not the folder of a run"),
-        (format!("{TUNE} --out /proc/nowhere"), "cannot write /proc/nowhere"),
+        (format!("{TUNE} --id new --out /proc/nowhere"), "cannot write /proc/nowhere"),
         (with(FIRST, "--lineage L", "--lineage /proc/nowhere"), "cannot keep a lineage in /proc/nowhere"),
         (
             "apply --lineage L --version M_1 --adapted M_0/topic.full.0 --task topic --save L/versions/M_1".into(),
@@ -343,7 +343,11 @@ fn what_does_not_fit_is_refused_before_anything_is_written() -> Result<()> {
         let refused = desk.refused(&line)?;
         assert!(refused.contains(expected), "{line}: {refused}");
     }
-    assert!(!desk.path("L/versions/M_7").exists() && !desk.path("L/runs/tune.M_0.long").exists());
+    assert!(
+        !desk.path("L/versions/M_7").exists()
+            && !desk.path("elsewhere").exists()
+            && !desk.path("L/runs/tune.M_0.long").exists()
+    );
     Ok(())
 }
 

@@ -37,10 +37,9 @@ pub enum RunState {
 }
 
 impl RunFolder {
-    /// Takes up the run that `path` holds if it is this one, or begins it.
+    /// Looks for this run in `path`; nothing is written.
     ///
-    /// Errors when the folder holds a run with other settings or inputs (naming the differences), or something else, or
-    /// cannot be written.
+    /// Errors when the folder holds a run with other settings or inputs (naming the differences), or something else.
     pub fn open(path: impl Into<PathBuf>, spec: &impl Serialize, inputs: &Inputs) -> Result<(RunFolder, RunState)> {
         let folder = RunFolder { path: path.into() };
         let spec = serde_json::to_value(spec).context("the settings cannot be written as JSON")?;
@@ -63,20 +62,21 @@ impl RunFolder {
                 "{shown} exists and is not the folder of a run (it has no spec.json): choose another --out"
             );
         }
-        write_json(folder.file("inputs.json"), inputs)?;
-        write_json(there, &spec)?;
         Ok((folder, RunState::New))
     }
 
-    /// Forgets the result, so that the run counts as unfinished.
-    pub fn reopen(&self) -> Result<()> {
+    /// Writes down what the run is; from now on, until it is finished, it counts as interrupted.
+    ///
+    /// Errors when the folder cannot be made or written.
+    pub fn begin(&self, spec: &impl Serialize, inputs: &Inputs) -> Result<()> {
         for name in ["result.json", "metrics.jsonl"] {
             let path = self.file(name);
             if path.exists() {
                 std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
             }
         }
-        Ok(())
+        write_json(self.file("inputs.json"), inputs)?;
+        write_json(self.file("spec.json"), spec)
     }
 
     /// Writes the measurements, one a line.
@@ -131,12 +131,14 @@ mod tests {
         let (spec, inputs) = (json!({"steps": 3}), Inputs::from([("M_0".into(), "ab".into())]));
         let (run, state) = RunFolder::open(&path, &spec, &inputs)?;
         assert_eq!(state, RunState::New);
+        assert!(!path.exists());
+        run.begin(&spec, &inputs)?;
         assert_eq!(RunFolder::open(&path, &spec, &inputs)?.1, RunState::Interrupted);
         run.write_metrics(&[json!({"step": 1}), json!({"step": 2})])?;
         run.finish(&json!({"accuracy": 0.5}))?;
         assert_eq!(std::fs::read_to_string(run.file("metrics.jsonl"))?, "{\"step\":1}\n{\"step\":2}\n");
         assert_eq!(RunFolder::open(&path, &spec, &inputs)?.1, RunState::Complete(json!({"accuracy": 0.5})));
-        run.reopen()?;
+        run.begin(&spec, &inputs)?;
         assert_eq!(RunFolder::open(&path, &spec, &inputs)?.1, RunState::Interrupted);
         Ok(())
     }
@@ -145,16 +147,17 @@ mod tests {
     fn another_run_and_other_folders_are_left_alone() -> Result<()> {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("run");
-        RunFolder::open(&path, &json!({"steps": 3, "seed": 0}), &Inputs::new())?;
+        let spec = json!({"steps": 3, "seed": 0});
+        RunFolder::open(&path, &spec, &Inputs::new())?.0.begin(&spec, &Inputs::new())?;
         let error = RunFolder::open(&path, &json!({"steps": 4, "seed": 0}), &Inputs::new()).unwrap_err().to_string();
         assert!(error.contains("other settings: steps (there 3, now 4); choose another --out"), "{error}");
         let inputs = Inputs::from([("M_0".into(), "ab".into())]);
-        let error = RunFolder::open(&path, &json!({"steps": 3, "seed": 0}), &inputs).unwrap_err().to_string();
+        let error = RunFolder::open(&path, &spec, &inputs).unwrap_err().to_string();
         assert!(error.contains("inputs that have changed since: M_0"), "{error}");
         std::fs::write(folder.path().join("letter.txt"), "dear")?;
         let error = RunFolder::open(folder.path(), &json!({}), &inputs).unwrap_err().to_string();
         assert!(error.contains("is not the folder of a run"), "{error}");
-        assert!(RunFolder::open("/proc/nowhere/run", &json!({}), &inputs).is_err());
+        assert!(RunFolder::open("/proc/nowhere/run", &spec, &inputs)?.0.begin(&spec, &inputs).is_err());
         Ok(())
     }
 }

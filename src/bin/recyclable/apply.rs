@@ -87,7 +87,7 @@ pub fn run(arguments: &Apply) -> Result<ExitCode> {
         arguments.run.show(&folder, result, table(result))?;
         return Ok(ExitCode::SUCCESS);
     }
-    folder.reopen()?;
+    folder.begin(&spec, &inputs)?;
     let model = adapted.apply(&new, device)?.with_precision(precision);
     let own = adapted.apply(&old, device)?.with_precision(precision);
     let mut result = json!({

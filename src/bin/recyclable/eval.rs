@@ -117,7 +117,7 @@ fn evaluate_task(
         arguments.run.show(&folder, result, task_table(result))?;
         return Ok(ExitCode::SUCCESS);
     }
-    folder.reopen()?;
+    folder.begin(spec, &inputs)?;
     let model = adapted.apply(version, device)?.with_precision(precision);
     let mut result = json!({"version": name, "id": id, "task": task.name, "precision": model.precision()});
     let mut metrics = Vec::new();
@@ -166,7 +166,7 @@ fn evaluate_corpora(
         arguments.run.show(&folder, result, corpus_table(result))?;
         return Ok(ExitCode::SUCCESS);
     }
-    folder.reopen()?;
+    folder.begin(spec, &inputs)?;
     let config = PretrainConfig { max_length, precision, seed, ..PretrainConfig::default() };
     let progress = Progress::jobs(format!("eval {name}"), paths.len(), "corpora");
     let mut losses = serde_json::Map::new();

@@ -148,6 +148,9 @@ pub fn run(arguments: &Pretrain) -> Result<ExitCode> {
     } else if there && lineage.record(&name)?.recipe == recipe {
         // Interrupted between the version and the result, or the same run in another folder.
         let record = lineage.record(&name)?;
+        if state == RunState::New {
+            folder.begin(&spec, &inputs)?;
+        }
         say(&format!(
             "{name} is in the lineage already, made with the same settings; nothing was run (--again repeats it)"
         ));
@@ -155,7 +158,7 @@ pub fn run(arguments: &Pretrain) -> Result<ExitCode> {
     } else if there {
         bail!("{} holds a version {name} already: choose another --name, or --again to replace it", root.display());
     }
-    folder.reopen()?;
+    folder.begin(&spec, &inputs)?;
     let leaks = spec.count_leaks(&training)?;
     let progress = Progress::new(format!("pretrain {name}"), config.optimisation.steps);
     let run = pretrain(&base, &training, &config, device, Some(&lineage.checkpoint_path(&name)), &progress)?;

@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::settings::{Selection, TaskArgs, Training, same_labels, tune_config};
 use crate::spec::{Machine, RunArgs, adapted_name, fill, fingerprints, named, required};
-use crate::tuned::{Tuned, begin};
+use crate::tuned::{Tuned, is_due};
 
 /// Tune a newer version with the help of weights tuned on an older one
 #[derive(clap::Args)]
@@ -156,9 +156,10 @@ pub fn run(arguments: &Recycle) -> Result<ExitCode> {
     inputs.insert(format!("{old_name}/{old_id}"), fingerprint(lineage.adapted_path(&old_name, &old_id))?);
     let (folder, state) = arguments.run.open(&root, &format!("recycle.{name}.{id}"), &spec, &inputs)?;
     let tuned = Tuned { run: &arguments.run, lineage: &lineage, version: &name, base: &base, id: &id, task: &task };
-    if !begin(&tuned, &folder, &state)? {
+    if !is_due(&tuned, &folder, &state)? {
         return Ok(ExitCode::SUCCESS);
     }
+    folder.begin(&spec, &inputs)?;
     let progress = Progress::new(format!("{way} {id} on {name}"), config.optimisation.steps);
     let upgrade = Upgrade { old: &old, outdated: &outdated, new: &base };
     let run = method.recycle(upgrade, &task, &config, device, &progress)?;

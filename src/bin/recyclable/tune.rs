@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::settings::{MethodArgs, Selection, TaskArgs, Training, tune_config};
 use crate::spec::{Machine, RunArgs, fill, required};
-use crate::tuned::{Tuned, begin};
+use crate::tuned::{Tuned, is_due};
 
 /// Tune a version on a task, from a fresh start
 #[derive(clap::Args)]
@@ -67,9 +67,10 @@ pub fn run(arguments: &Tune) -> Result<ExitCode> {
     inputs.insert(name.clone(), base.fingerprint()?);
     let (folder, state) = arguments.run.open(&root, &format!("tune.{name}.{id}"), &spec, &inputs)?;
     let tuned = Tuned { run: &arguments.run, lineage: &lineage, version: &name, base: &base, id: &id, task: &task };
-    if !begin(&tuned, &folder, &state)? {
+    if !is_due(&tuned, &folder, &state)? {
         return Ok(ExitCode::SUCCESS);
     }
+    folder.begin(&spec, &inputs)?;
     let progress = Progress::new(format!("tune {id} on {name}"), config.optimisation.steps);
     let run = tune(&base, &task, Start::Fresh, &config, device, &progress)?;
     tuned.finish(run, &config, device, &progress, &folder, json!({"start": "fresh"}))

@@ -26,7 +26,7 @@ pub struct Tuned<'a> {
 }
 
 /// Whether the run has to be made; a complete one is shown instead.
-pub fn begin(tuned: &Tuned, folder: &RunFolder, state: &RunState) -> Result<bool> {
+pub fn is_due(tuned: &Tuned, folder: &RunFolder, state: &RunState) -> Result<bool> {
     let Tuned { run, lineage, version, id, .. } = tuned;
     let there = lineage.has_adapted(version, id);
     match state {
@@ -46,7 +46,6 @@ pub fn begin(tuned: &Tuned, folder: &RunFolder, state: &RunState) -> Result<bool
         ),
         _ => {}
     }
-    folder.reopen()?;
     Ok(true)
 }
 
