@@ -9,5 +9,6 @@ pub mod model;
 pub mod params;
 pub mod recycle;
 pub mod seed;
+pub mod stats;
 pub mod text;
 pub mod train;

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::canvas;
-use crate::experiment::stats::Interval;
+use crate::stats::Interval;
 
 /// One axis: what it shows (with its unit), and what is written along it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -80,7 +80,7 @@ impl Bar {
 
     /// The mean of the observations with its Student-t 95 % interval, and the observations themselves.
     pub fn of(observations: &[f64]) -> Result<Self> {
-        let interval = crate::experiment::stats::t_interval(observations)?;
+        let interval = crate::stats::t_interval(observations)?;
         Ok(Self { value: interval.mean, lo: interval.lo, hi: interval.hi, observations: observations.to_vec() })
     }
 }
@@ -251,7 +251,7 @@ mod tests {
     use super::*;
 
     fn decline() -> Result<Figure> {
-        let interval = |values: &[f64]| crate::experiment::stats::t_interval(values);
+        let interval = |values: &[f64]| crate::stats::t_interval(values);
         let lineage = [[0.85, 0.83, 0.87], [0.80, 0.82, 0.78], [0.70, 0.66, 0.69]];
         let points = lineage.iter().enumerate();
         let points =

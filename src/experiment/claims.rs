@@ -9,7 +9,7 @@ use std::fmt;
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::stats::{self, Interval};
+use crate::stats::{self, Interval};
 
 /// C1: smallest mean retained share that counts as compatible.
 pub const RETAINED_SHARE_AT_LEAST: f64 = 0.5;
@@ -262,9 +262,9 @@ impl InitializationRun {
         })
     }
 
-    /// Steps recycled / steps conventional, the latter at least 1.
+    /// Steps recycled / steps conventional, both at least 1: where both are there before the first update, nothing is saved.
     pub fn ratio(&self) -> f64 {
-        self.steps_init as f64 / self.steps_conventional.max(1) as f64
+        self.steps_init.max(1) as f64 / self.steps_conventional.max(1) as f64
     }
 }
 
@@ -435,7 +435,7 @@ mod tests {
         assert_eq!((run.steps_init, run.steps_conventional), (10, 100));
         assert_eq!((run.best_init, run.best_conventional, run.ratio()), (0.98, 1.0, 0.1));
         let at_once = InitializationRun::from_curves(&[(0, 1.0)], &[(0, 1.0)], 200)?;
-        assert_eq!(at_once.ratio(), 0.0, "conventional steps count as at least one");
+        assert_eq!(at_once.ratio(), 1.0, "both there before the first update: nothing is saved");
         assert!(InitializationRun::from_curves(&[(0, 1.0)], &[(0, 0.0)], 200).is_err());
         Ok(())
     }

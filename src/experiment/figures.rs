@@ -4,9 +4,9 @@ use anyhow::Result;
 
 use super::report::basis;
 use super::runs::{INDEPENDENT, Source, Way, What};
-use super::stats;
 use super::summary::Summary;
 use crate::display::{Axis, Bar, Figure, Point};
+use crate::stats;
 
 impl Summary<'_> {
     /// C1, C4 for each method, and C5 with C6.

@@ -12,7 +12,6 @@ pub mod report;
 mod reproduce;
 mod run_folder;
 mod runs;
-pub mod stats;
 mod summary;
 mod tables;
 

@@ -135,13 +135,8 @@ impl Profile {
 
     /// The built-in world.
     pub fn tiny() -> Profile {
-        let pretraining = |steps, warmup_steps| PretrainConfig {
-            optimisation: Optimisation {
-                steps,
-                warmup_steps,
-                learning_rate: 1e-3,
-                ..PretrainConfig::default().optimisation
-            },
+        let pretraining = |steps, warmup_steps, learning_rate| PretrainConfig {
+            optimisation: Optimisation { steps, warmup_steps, learning_rate, ..PretrainConfig::default().optimisation },
             batch_size: 128,
             max_length: 32,
             ..PretrainConfig::default()
@@ -149,14 +144,15 @@ impl Profile {
         let task = |name: &str| TaskPlan { name: name.to_string(), targets: vec![1] };
         let source =
             |task: &str, relation: &str| OtherSource { task: task.to_string(), relation: relation.to_string() };
-        let sizes = TuningSizes { max_length: 32, full_steps: 150, few_steps: 150, full_batch: 32, few_batch: 16 };
+        let sizes = TuningSizes { max_length: 32, full_steps: 300, few_steps: 150, full_batch: 32, few_batch: 16 };
         Profile {
             name: "tiny".to_string(),
             source: Source::World(WorldConfig::default()),
             model: ModelSize { hidden_size: 128, num_hidden_layers: 2, num_attention_heads: 4 },
-            initial: pretraining(800, 80),
-            upgrade: pretraining(300, 30),
-            tasks: ["bio_topic", "bio_relation", "review_sentiment"].map(task).to_vec(),
+            initial: pretraining(800, 80, 3e-3),
+            upgrade: pretraining(300, 30, 1e-3),
+            // Left out: bio_relation and cs_intent, which adapters of this size do not learn in any budget tried (500 updates).
+            tasks: ["bio_topic", "news_topic", "review_sentiment"].map(task).to_vec(),
             sources: vec![source("bio_field", "similar"), source("review_sentiment", "different")],
             methods: sizes.methods(),
             few_shot: FewShotPlan::default(),
@@ -194,8 +190,8 @@ impl Profile {
                 vocab_size: 4_096,
             }),
             model: ModelSize { hidden_size: 128, num_hidden_layers: 2, num_attention_heads: 4 },
-            initial: pretraining(5_000, 250),
-            upgrade: pretraining(1_500, 75),
+            initial: pretraining(4_000, 200),
+            upgrade: pretraining(1_000, 50),
             tasks: vec![
                 task("chemprot", &[1]),
                 task("rt_polarity", &[1, 2]),
@@ -279,7 +275,7 @@ struct TuningSizes {
 impl TuningSizes {
     fn methods(&self) -> Vec<MethodPlan> {
         let adapter = Method::Adapter(AdapterConfig::default());
-        let plans = [(Method::Full, 1e-3), (adapter, 2e-3)];
+        let plans = [(Method::Full, 1e-3), (adapter, 4e-3)];
         let plan = |(method, learning_rate): (Method, f64)| {
             let tune = |steps: usize, batch_size| TuneConfig {
                 method: method.clone(),

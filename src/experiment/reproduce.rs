@@ -37,7 +37,9 @@ struct Clock {
 }
 
 /// Runs `profile` in the folder `out`: lineages, jobs, and the report with its claims. A run that was interrupted goes on; a folder
-/// of another profile is refused. Everything is kept: `lineage-0/`, `jobs/*.json`, `profile.json`, `report.{json,md,html}`.
+/// of another profile is refused. Everything is kept: `lineage-0/`,
+/// `jobs/*.json`, `profile.json`, `report.{json,md,html}`. A claim that cannot be measured is missing from the report's claims, and its notes
+/// say why ([`Report::is_complete`]).
 pub fn reproduce(profile: &Profile, place: Workplace, out: &Path) -> Result<Report> {
     profile.validate()?;
     claim_folder(profile, out)?;
@@ -67,6 +69,7 @@ pub fn reproduce(profile: &Profile, place: Workplace, out: &Path) -> Result<Repo
         write_json(&clock_path, &elapsed())?;
     }
     let summary = Summary::gather(profile, &materials, &lineages()?, &ledger)?;
+    let (claims, unmeasured) = summary.claims();
     let spent = elapsed();
     let report = Report {
         commit: env!("RECYCLABLE_COMMIT").to_string(),
@@ -78,15 +81,22 @@ pub fn reproduce(profile: &Profile, place: Workplace, out: &Path) -> Result<Repo
         peak_rss_mb: spent.peak_rss_mb,
         seeds: profile.seeds,
         lineages: profile.lineages,
-        claims: summary.claims()?,
+        claims,
         tables: summary.tables()?,
         figures: summary.figures()?,
-        notes: summary.notes(),
+        notes: unmeasured.into_iter().chain(summary.notes()).collect(),
         settings: json!(profile),
         ..Report::default()
     };
     report.write(out)?;
     Ok(report)
+}
+
+impl Report {
+    /// Whether all four claims were measured for every tuning method, whether they hold or not.
+    pub fn is_complete(&self, profile: &Profile) -> bool {
+        self.claims.len() == 4 * profile.methods.len()
+    }
 }
 
 /// Marks the folder as this profile's, or refuses it.

@@ -10,12 +10,15 @@ use super::materials::Materials;
 use super::profile::{Profile, Source as TextSource};
 use super::runs::{INDEPENDENT, Outcome, Run, Source, UNTRAINED, Way, What, version_name};
 use super::stages;
-use super::stats;
 use crate::lineage::{Lineage, VersionRecord};
+use crate::stats;
 use crate::text::Task;
 
 /// Resamples of a bootstrap over test texts.
 const RESAMPLES: usize = 2_000;
+
+/// Judges a claim for the method of this index and name.
+type Judge<'a> = fn(&Summary<'a>, usize, &str) -> Result<Claim>;
 
 /// All results of a run.
 pub(crate) struct Summary<'a> {
@@ -83,13 +86,24 @@ impl<'a> Summary<'a> {
         })
     }
 
-    /// The claims, each for every tuning method.
-    pub fn claims(&self) -> Result<Vec<Claim>> {
-        let judges = [Self::compatibility, Self::initialization, Self::distillation, Self::combined];
-        let methods = self.profile.method_names();
-        let pairs =
-            judges.iter().flat_map(|judge| methods.iter().enumerate().map(move |(at, name)| (judge, at, *name)));
-        pairs.map(|(judge, at, name)| judge(self, at, name)).collect()
+    /// The claims, each for every tuning method, and beside them why any could not be measured.
+    pub fn claims(&self) -> (Vec<Claim>, Vec<String>) {
+        let judges: [(&str, Judge<'a>); 4] = [
+            ("C1", Self::compatibility),
+            ("C4", Self::initialization),
+            ("C5", Self::distillation),
+            ("C6", Self::combined),
+        ];
+        let (mut claims, mut failures) = (Vec::new(), Vec::new());
+        for (id, judge) in judges {
+            for (method, name) in self.profile.method_names().into_iter().enumerate() {
+                match judge(self, method, name) {
+                    Ok(claim) => claims.push(claim),
+                    Err(error) => failures.push(format!("{id}.{name} was not measured: {error:#}")),
+                }
+            }
+        }
+        (claims, failures)
     }
 
     /// r from accuracies averaged over tasks: a task that M_0 hardly learns would otherwise rule by its tiny denominator.

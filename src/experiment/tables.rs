@@ -4,9 +4,9 @@ use anyhow::{Context, Result};
 
 use super::report::basis;
 use super::runs::{INDEPENDENT, Source, Way, What};
-use super::stats;
 use super::summary::Summary;
 use crate::display::{Cell, Column, Table};
+use crate::stats;
 
 impl Summary<'_> {
     /// Compatibility, initialization, few-shot, baselines, forgetting.

@@ -90,5 +90,9 @@ pub fn run(arguments: &Reproduce) -> Result<ExitCode> {
     ensure!(threads > 0, "--threads 0: at least one thread computes");
     let report = reproduce(&profile, Workplace { device, threads }, out)?;
     crate::print(&format!("{}\nThe whole report: {}\n", report.to_text(), out.join("report.html").display()))?;
+    if !report.is_complete(&profile) {
+        eprintln!("error: not every claim could be measured: the report's notes say why");
+        return Ok(ExitCode::FAILURE);
+    }
     Ok(ExitCode::SUCCESS)
 }
