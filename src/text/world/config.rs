@@ -51,7 +51,7 @@ impl Default for WorldConfig {
             concepts: 16,
             words_per_concept: 20,
             noise: [0.05, 0.25],
-            task_noise: [0.55, 0.7],
+            task_noise: [0.6, 0.75],
             class_balance: 1.0,
             general_documents: 30_000,
             initial_documents: 6_000,

@@ -7,8 +7,8 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use super::lexicon::{Aspect, Domain, INTENT, OPINION, Part, RELATION};
 use super::words::NEGATORS;
 
-/// How often an opinion is put as the negation of its opposite.
-const NEGATED: f64 = 0.25;
+/// How often a corpus puts an opinion as the negation of its opposite.
+const NEGATED: f64 = 0.2;
 /// How often the two clauses of a corpus document agree in relation or intent.
 const AGREE: f64 = 0.75;
 /// How often a corpus document marks the pair or the citation that a task would ask about.
@@ -27,6 +27,8 @@ pub(super) struct Meaning {
     pub(super) marked: bool,
     /// Share of content words that are noise.
     pub(super) noise: f64,
+    /// Share of opinions put as the negation of their opposite.
+    pub(super) negated: f64,
 }
 
 impl Meaning {
@@ -51,7 +53,8 @@ impl Meaning {
             Some((_, value)) => value,
             None => 0,
         };
-        Self { concept, aspect, aside, marked: rng.random_bool(MARKED), noise: between(noise, rng) }
+        let marked = rng.random_bool(MARKED);
+        Self { concept, aspect, aside, marked, noise: between(noise, rng), negated: NEGATED }
     }
 }
 
@@ -124,7 +127,7 @@ impl Writer<'_> {
                     // Aspect words are few, so noise among them is rarer.
                     let mut value =
                         if rng.random_bool(meaning.noise / 4.0) { rng.random_range(0..values.len()) } else { value };
-                    if aspect == OPINION && rng.random_bool(NEGATED) {
+                    if aspect == OPINION && rng.random_bool(meaning.negated) {
                         words.push(NEGATORS.choose(rng).copied().unwrap_or("not").to_string());
                         value = 1 - value;
                     }

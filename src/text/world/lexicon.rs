@@ -25,7 +25,7 @@ pub(super) const DOMAINS: [DomainSpec; 5] = [
     DomainSpec {
         name: GENERAL,
         flavour: Flavour { starts: &[""], ends: &["er", "le", "ow", "ing", "ock", "and", "et"] },
-        aspects: [0.2, 0.2, 0.2],
+        aspects: [0.3, 0.2, 0.2],
     },
     DomainSpec {
         name: "bio",
@@ -33,12 +33,12 @@ pub(super) const DOMAINS: [DomainSpec; 5] = [
             starts: &["", "cyto", "neuro", "lipo", "hemo"],
             ends: &["ase", "in", "gen", "cyte", "osis", "amide", "itis"],
         },
-        aspects: [0.0, 0.5, 0.0],
+        aspects: [0.0, 0.6, 0.0],
     },
     DomainSpec {
         name: "reviews",
         flavour: Flavour { starts: &["", "melo", "cine"], ends: &["drama", "ody", "ette", "flick", "esque", "plot"] },
-        aspects: [0.7, 0.0, 0.0],
+        aspects: [0.8, 0.0, 0.0],
     },
     DomainSpec {
         name: "news",
@@ -54,7 +54,7 @@ pub(super) const DOMAINS: [DomainSpec; 5] = [
             starts: &["", "meta", "hyper", "auto"],
             ends: &["ware", "net", "bit", "code", "logic", "ix"],
         },
-        aspects: [0.0, 0.0, 0.5],
+        aspects: [0.0, 0.0, 0.6],
     },
 ];
 
@@ -103,7 +103,7 @@ pub(super) struct Domain {
     pub(super) concepts: Vec<Concept>,
     /// Twelve clauses about a topic, 7 to 10 words, most of them slots: every pair of slots teaches which words belong together.
     pub(super) clauses: Vec<Vec<Part>>,
-    /// Twelve clauses with two aspect words, 7 or 8 words.
+    /// Twelve clauses with three aspect words, 7 words.
     pub(super) aspect_clauses: Vec<Vec<Part>>,
 }
 
@@ -193,10 +193,7 @@ fn templates(rng: &mut Xoshiro256PlusPlus) -> (Vec<Vec<Part>>, Vec<Vec<Part>>) {
         clause(&[(Part::Topic, topics), (Part::Word(""), words)], rng)
     });
     let topic: Vec<_> = topic.collect();
-    let aspect = (0..CLAUSES).map(|_| {
-        let words = rng.random_range(2..=3);
-        clause(&[(Part::Topic, 3), (Part::Aspect, 2), (Part::Word(""), words)], rng)
-    });
+    let aspect = (0..CLAUSES).map(|_| clause(&[(Part::Topic, 2), (Part::Aspect, 3), (Part::Word(""), 2)], rng));
     let aspect = aspect.collect();
     (topic, aspect)
 }

@@ -14,6 +14,10 @@ use super::lexicon::{Aspect, Domain, INTENT, OPINION, RELATION};
 use crate::seed;
 use crate::text::{Example, Task};
 
+/// Share of opinions that a task's texts put as the negation of their opposite: more than corpora do, so that counting words
+/// of praise does not suffice.
+const NEGATED: f64 = 0.25;
+
 /// What a task asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -152,8 +156,14 @@ impl TaskCard {
     ) -> Meaning {
         let concepts = domain.concepts.len();
         let noise = between(config.task_noise, rng);
-        let mut meaning =
-            Meaning { concept: rng.random_range(0..concepts), aspect: None, aside: label, marked: true, noise };
+        let mut meaning = Meaning {
+            concept: rng.random_range(0..concepts),
+            aspect: None,
+            aside: label,
+            marked: true,
+            noise,
+            negated: NEGATED,
+        };
         match self.kind {
             TaskKind::Topic => {
                 let group = concepts / self.labels.len();
