@@ -24,7 +24,7 @@ use crate::lineage::Lineage;
 #[derive(Clone, Copy, Debug)]
 pub struct Workplace {
     pub device: Device,
-    /// Threads in all: pre-training uses them inside one computation, tuning as so many runs side by side.
+    /// Threads in all. Small models fill one core each, so on the CPU runs stand side by side on a thread each.
     pub threads: usize,
 }
 
@@ -50,13 +50,12 @@ pub fn reproduce(profile: &Profile, place: Workplace, out: &Path) -> Result<Repo
         seconds: before.seconds + clock.elapsed().as_secs_f64(),
         peak_rss_mb: before.peak_rss_mb.into_iter().chain(peak_rss_mb()).reduce(f64::max),
     };
-    tch::set_num_threads(place.threads as i32);
     let materials = Materials::of(profile)?;
     materials.notes.iter().for_each(|note| say(note));
     let lineages =
         || (0..profile.lineages).map(|l| Lineage::open(out.join(format!("lineage-{l}")))).collect::<Result<Vec<_>>>();
     for (index, lineage) in lineages()?.iter().enumerate() {
-        pretrain_lineage(profile, &materials, lineage, index, place.device)?;
+        pretrain_lineage(profile, &materials, lineage, index, place)?;
         write_json(&clock_path, &elapsed())?;
     }
     // Small models fill one core each: as many runs side by side as there are threads. A GPU is one worker's.
