@@ -14,7 +14,7 @@ mod tokenizer;
 mod world;
 
 pub use batch::TokenBatch;
-pub use corpus::Corpus;
+pub use corpus::{Corpus, hash_share};
 pub use leaks::{LeakReport, Overlaps};
 pub use mlm::{MaskingConfig, MlmBatch, MlmData};
 pub use sequences::{Sequences, pack};
