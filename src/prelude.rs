@@ -1,0 +1,14 @@
+//! What a notebook imports: `use recyclable::prelude::*;`
+
+pub use anyhow::{Context, Result};
+pub use tch::{Device, Tensor};
+
+pub use crate::device::{Precision, default_device, device};
+pub use crate::display::{Figure, Progress, Table};
+pub use crate::experiment::{Profile, Workplace, reproduce};
+pub use crate::lineage::{Lineage, VersionRecord};
+pub use crate::model::{Adapted, AdapterConfig, LoraConfig, Method, Model, RobertaConfig, Version};
+pub use crate::params::{Delta, Theta};
+pub use crate::recycle::{Combined, Distill, DistillConfig, Init, Recycle, Upgrade};
+pub use crate::text::{Corpus, Task, TaskData, Tokenizer, World, WorldConfig};
+pub use crate::train::{Optimisation, PretrainConfig, Start, TuneConfig, evaluate, held_out_loss, pretrain, tune};
