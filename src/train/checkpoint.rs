@@ -1,7 +1,12 @@
 //! Interrupted runs go on where they stood.
+//!
+//! A checkpoint lies beside its place, as `….unproven`, until a later loss has shown that training can go on from it: the loss
+//! that looks fine is that of the weights *before* the update, and an update that ruins them must not replace the last good
+//! checkpoint.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
@@ -25,13 +30,40 @@ struct Cursor {
     losses: Vec<LossPoint>,
 }
 
-/// Writes parameters, optimizer state and position into one file, atomically.
+/// Where the checkpoint of `path` waits for its proof.
+fn unproven(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(".unproven");
+    path.with_file_name(name)
+}
+
+/// Lets the checkpoint written last replace the one before.
+pub(crate) fn prove(path: &Path) -> Result<()> {
+    let written = unproven(path);
+    std::fs::rename(&written, path)
+        .with_context(|| format!("cannot rename {} to {}", written.display(), path.display()))
+}
+
+/// Removes what a finished run no longer needs.
+pub(crate) fn remove(path: &Path) -> Result<()> {
+    for path in [path, &unproven(path)] {
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("cannot remove {}", path.display()));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Writes parameters, optimizer state and position into one file, atomically; [`prove`] puts it into its place.
 pub(crate) fn write(path: &Path, spec: &str, model: &Model, optimizer: &AdamW, losses: &[LossPoint]) -> Result<()> {
     let state = optimizer.state();
     let mut parts: Vec<(&str, &Theta)> = PARTS.into_iter().zip(model.parts().map(|part| &part.theta)).collect();
     parts.extend(state.iter().map(|(prefix, theta)| (prefix.as_str(), *theta)));
     let cursor = Cursor { step: optimizer.step_count(), spec: spec.to_string(), losses: losses.to_vec() };
-    write_safetensors(path, &parts, KEY, &serde_json::to_string(&cursor)?)
+    write_safetensors(unproven(path), &parts, KEY, &serde_json::to_string(&cursor)?)
 }
 
 /// Takes up the run that `path` holds, if it is this one: returns the losses so far. A missing file means a fresh start.

@@ -29,7 +29,8 @@ pub struct PretrainConfig {
     pub packing: bool,
     pub precision: Precision,
     pub seed: u64,
-    /// Updates between checkpoints, a multiple of 10 (the training loss is read so often); 0 writes none.
+    /// Updates between checkpoints, a multiple of 10 (the training loss is read so often); 0 writes none. A checkpoint
+    /// counts once a later loss was finite.
     pub checkpoint_every: usize,
 }
 
@@ -108,18 +109,23 @@ pub fn pretrain(
     let (clock, mut speed) = (Instant::now(), 0.0);
     let objective = MaskedLm { data, device };
     let total = config.optimisation.steps;
+    let (resumed, mut unproven) = (optimizer.step_count(), None);
     let fitted = fit(&model, &objective, &config.optimisation, config.seed, &mut optimizer, losses, |now| {
         speed = now.tokens_per_second;
         if let Some(last) = now.losses.last() {
             progress.update(now.step, format!("loss {:.3} · {:.0} tokens/s", last.loss, speed));
         }
-        let due = config.checkpoint_every > 0 && now.step > 0 && now.step.is_multiple_of(config.checkpoint_every);
-        match checkpoint {
-            Some(path) if due && now.step < total => {
-                checkpoint::write(path, &spec, now.model, now.optimizer, now.losses)
-            }
-            _ => Ok(()),
+        let Some(path) = checkpoint else { return Ok(()) };
+        if unproven.is_some_and(|step| now.losses.last().is_some_and(|loss| loss.step > step)) {
+            checkpoint::prove(path)?;
+            unproven = None;
         }
+        let every = config.checkpoint_every;
+        if every > 0 && now.step.is_multiple_of(every) && (resumed + 1..total).contains(&now.step) {
+            checkpoint::write(path, &spec, now.model, now.optimizer, now.losses)?;
+            unproven = Some(now.step);
+        }
+        Ok(())
     });
     let losses = fitted.with_context(|| match checkpoint.filter(|path| path.exists()) {
         Some(path) => {
@@ -133,9 +139,7 @@ pub fn pretrain(
         backbone: model.backbone().to_device(Device::Cpu)?,
         lm_head: model.head().to_device(Device::Cpu)?,
     };
-    if let Some(path) = checkpoint.filter(|path| path.exists()) {
-        std::fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))?;
-    }
+    checkpoint.map_or(Ok(()), checkpoint::remove)?;
     Ok(PretrainRun { version, losses, seconds: clock.elapsed().as_secs_f64(), tokens_per_second: speed, truncated })
 }
 

@@ -11,7 +11,7 @@ use crate::model::{Model, Pass};
 use crate::seed;
 
 /// The training loss is read, and checked to be finite, after every update whose number is a multiple of this. Checkpoints are
-/// written at such updates only: what they hold was checked, and a resumed run reads the same means.
+/// written at such updates only, so that a resumed run reads the same means.
 pub(crate) const READ_EVERY: usize = 10;
 
 /// What is trained on, and how wrong the model is about it.
@@ -71,7 +71,8 @@ impl std::error::Error for LossNotFinite {}
 /// Trains `model` until the plan is done, from where `optimizer` stands. `watch` is called before the first update and after
 /// every one.
 ///
-/// Errors with [`LossNotFinite`] naming the first step whose loss was not; updates from such gradients were not taken.
+/// Errors with [`LossNotFinite`] naming the first step whose loss was not; updates from such gradients were not taken. Errors as
+/// well when no update was possible for a while, because gradients are not finite although the loss is.
 pub(crate) fn fit<O: Objective>(
     model: &Model,
     objective: &O,
@@ -85,7 +86,7 @@ pub(crate) fn fit<O: Objective>(
     let mut sum = Tensor::f_zeros([], (Kind::Double, device))?;
     let mut first_bad = Tensor::f_full([], -1.0, (Kind::Double, device))?;
     let (mut since, mut tokens, clock) = (0, 0, Instant::now());
-    let start = optimizer.step_count();
+    let (start, mut skipped, mut idle) = (optimizer.step_count(), optimizer.skipped()?, 0);
     watch(Moment { step: start, model, optimizer, losses: &losses, tokens_per_second: 0.0 })?;
     for step in start..plan.steps {
         let indices = step * plan.accumulation..(step + 1) * plan.accumulation;
@@ -110,6 +111,15 @@ pub(crate) fn fit<O: Objective>(
             let bad = f64::try_from(&first_bad)?;
             if bad > 0.0 {
                 bail!(LossNotFinite { step: bad as usize });
+            }
+            let skipped_before = std::mem::replace(&mut skipped, optimizer.skipped()?);
+            idle = if skipped - skipped_before == since { idle + since } else { 0 };
+            if idle >= READ_EVERY {
+                bail!(
+                    "no update was possible in the {idle} steps up to step {}: the gradient is not finite, although the \
+                     loss is. Try a lower learning rate, or fp32",
+                    step + 1
+                );
             }
             losses.push(LossPoint { step: step + 1, loss: f64::try_from(&sum)? / since as f64 });
             (sum, since) = (sum.f_zeros_like()?, 0);
