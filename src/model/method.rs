@@ -20,7 +20,8 @@ pub enum Method {
     Adapter(AdapterConfig),
     /// Low-rank updates of linear maps; the backbone is frozen.
     Lora(LoraConfig),
-    /// The backbone parameters whose names match a regular expression move, as in BitFit (`"\\.bias$"`).
+    /// The backbone parameters whose names match a regular expression move, as in BitFit (`"\\.bias$"`); `"^$"` moves
+    /// the head alone.
     Matching(String),
 }
 

@@ -33,6 +33,9 @@ use roberta::Roberta;
 pub(crate) use roberta::{Encoded, Pass, Rows};
 use version::{initialised, save_tokenizer};
 
+/// The pattern that trains no parameter of the backbone, on purpose.
+const HEAD_ALONE: &str = "^$";
+
 /// A model ready to compute: three flat parameter vectors and the network wired to them.
 #[derive(Debug)]
 pub struct Model {
@@ -115,6 +118,20 @@ impl Model {
         };
         let trains = method.trains_backbone()?;
         backbone.leaves.set_trainable(&trains)?;
+        if let Method::Matching(pattern) = &method {
+            ensure!(
+                pattern == HEAD_ALONE || !backbone.leaves.trainable().is_empty(),
+                "{pattern:?} matches no parameter of the backbone: train the head alone with {HEAD_ALONE:?}, or choose among {}",
+                backbone
+                    .theta
+                    .layout()
+                    .entries()
+                    .iter()
+                    .map(|entry| entry.name.as_str())
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            );
+        }
         for part in modules.iter().chain([&head]) {
             part.leaves.set_trainable(|_| true)?;
         }
