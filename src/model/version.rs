@@ -89,6 +89,16 @@ impl Version {
         self.backbone.fingerprint()
     }
 
+    /// A copy.
+    pub fn try_clone(&self) -> Result<Version> {
+        Ok(Version {
+            config: self.config.clone(),
+            tokenizer: self.tokenizer.clone(),
+            backbone: self.backbone.try_clone()?,
+            lm_head: self.lm_head.try_clone()?,
+        })
+    }
+
     fn checked(self) -> Result<Version> {
         check_tokenizer(&self.config, &self.tokenizer)?;
         Ok(self)

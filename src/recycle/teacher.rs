@@ -109,3 +109,80 @@ pub(super) fn token_weights(batch: &TaskBatch, hidden: &Tensor, device: Device) 
         _ => Ok(Tensor::f_ones([b, 1, t, 1], (Kind::Float, device))?),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Method, RobertaConfig, Version};
+    use crate::recycle::LayerSet;
+    use crate::text::{Example, Tokenizer};
+
+    /// Texts of one to nine words, so that batches are padded.
+    fn texts() -> Vec<Example> {
+        let text = |row: usize| (0..1 + row * 5 % 9).map(|at| format!("w{}", (row + at * 3) % 12)).collect::<Vec<_>>();
+        (0..23).map(|row| Example { text: text(row).join(" "), text_pair: None, label: row % 2 }).collect()
+    }
+
+    fn teacher(config: &DistillConfig, data: &TaskData, remember: bool) -> Result<Teacher> {
+        let words: Vec<String> = (0..12).map(|word| format!("w{word}")).collect();
+        let tokenizer = Tokenizer::word_level(&words)?;
+        let shape = RobertaConfig {
+            hidden_dropout_prob: 0.5,
+            attention_probs_dropout_prob: 0.5,
+            initializer_range: 0.5,
+            ..RobertaConfig::tiny(17, 16, 12)
+        };
+        let version = Version::new(&shape, &tokenizer, 1)?;
+        let model = Model::classifier(&version, &["a".into(), "b".into()], &Method::Full, 1, Device::Cpu)?;
+        let mut teacher = Teacher::new(model, data, config)?;
+        if !remember {
+            teacher.remembered = None;
+        }
+        Ok(teacher)
+    }
+
+    #[test]
+    fn remembered_answers_equal_those_computed_batch_by_batch() -> Result<()> {
+        let words: Vec<String> = (0..12).map(|word| format!("w{word}")).collect();
+        let data = TaskData::new(&texts(), &Tokenizer::word_level(&words)?, 12)?;
+        let settings = [
+            (HiddenTokens::First, LayerSet::AllButLast, 10.0),
+            (HiddenTokens::All, LayerSet::All, 10.0),
+            (HiddenTokens::All, LayerSet::Last, 10.0),
+            (HiddenTokens::First, LayerSet::AllButLast, 0.0),
+        ];
+        for (tokens, layers, beta) in settings {
+            let config = DistillConfig { tokens, layers, beta, ..DistillConfig::default() };
+            let (cached, live) = (teacher(&config, &data, true)?, teacher(&config, &data, false)?);
+            assert!(cached.remembered.is_some());
+            for step in 0..12 {
+                let batch = data.batch(step, 5, 3)?;
+                let (cached, live) = (cached.outputs(&batch, &config)?, live.outputs(&batch, &config)?);
+                let error = f64::try_from((cached.logits - live.logits).abs().max())?;
+                assert!(error < 1e-5, "scores differ by {error}");
+                assert_eq!(cached.hidden.is_some(), beta > 0.0);
+                if let (Some(cached), Some(live)) = (cached.hidden, live.hidden) {
+                    assert_eq!(cached.size(), live.size());
+                    // What stands at padding plays no role in the loss.
+                    let weights = token_weights(&batch, &live, Device::Cpu)?;
+                    let error = f64::try_from(((cached - live) * weights).abs().max())?;
+                    assert!(error < 1e-5, "hidden states differ by {error}");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_teacher_is_asked_without_dropout_and_learns_nothing() -> Result<()> {
+        let words: Vec<String> = (0..12).map(|word| format!("w{word}")).collect();
+        let data = TaskData::new(&texts(), &Tokenizer::word_level(&words)?, 12)?;
+        let config = DistillConfig::default();
+        let teacher = teacher(&config, &data, false)?;
+        let batch = data.batch(0, 5, 3)?;
+        let (once, twice) = (teacher.outputs(&batch, &config)?, teacher.outputs(&batch, &config)?);
+        assert_eq!(once.logits, twice.logits);
+        assert!(!once.logits.requires_grad() && teacher.model.trainable().is_empty());
+        Ok(())
+    }
+}

@@ -339,4 +339,19 @@ mod tests {
         assert!(f64::try_from((both(&one)? - start).abs().max())? > 1e-3, "something must have moved");
         Ok(())
     }
+
+    #[test]
+    fn neighbours_of_one_decay_setting_are_one_slice_and_what_is_not_trained_parts_them() -> Result<()> {
+        let names = [("a.weight", 20), ("b.weight", 16), ("c.weight", 5), ("a.bias", 3), ("b.bias", 17)];
+        let tensors = names.map(|(name, size)| (name.to_string(), Tensor::ones([size, 1], (Kind::Float, Device::Cpu))));
+        let theta = Theta::from_named(tensors)?;
+        let slices = |trained: &[&str]| segments(&theta, &trained.iter().map(ToString::to_string).collect::<Vec<_>>());
+        // Places are multiples of 16 numbers: 20 take 32, 16 take 16, 5 take 16; then 3 take 16 and 17 take 32.
+        let all = ["a.weight", "b.weight", "c.weight", "a.bias", "b.bias"];
+        assert_eq!(slices(&all), [(0, 64, true), (64, 48, false)]);
+        assert_eq!(slices(&["a.weight", "c.weight", "b.bias"]), [(0, 32, true), (48, 16, true), (80, 32, false)]);
+        assert_eq!(slices(&["b.bias", "b.weight", "a.weight"]), [(0, 48, true), (80, 32, false)]);
+        assert_eq!(slices(&[]), []);
+        Ok(())
+    }
 }
