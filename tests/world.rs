@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use anyhow::Result;
-use recyclable::text::{World, WorldConfig};
+use recyclable::text::{Example, World, WorldConfig};
 
 fn small(change: impl FnOnce(&mut WorldConfig)) -> Result<World> {
     let mut config = WorldConfig {
@@ -155,4 +155,24 @@ fn dials_out_of_range_are_refused_by_name() {
     assert!(refuse(|config| config.upgrades = vec!["bio".into(), "bio".into()]).contains("twice"));
     assert!(refuse(|config| config.upgrades.clear()).contains("upgrades"));
     assert!(refuse(|config| config.train = 0).contains("train"));
+}
+
+#[test]
+fn the_words_of_test_texts_are_as_new_as_the_dial_says() -> Result<()> {
+    let words = |examples: &[Example]| -> HashSet<String> {
+        examples.iter().flat_map(|example| example.text.split(' ').map(String::from)).collect()
+    };
+    for name in ["bio_topic", "bio_relation", "review_sentiment", "cs_intent"] {
+        let seen = |new_words: f64| -> Result<(usize, usize)> {
+            let world = small(|config| (config.new_words, config.shared_vocabulary) = (new_words, 0.0))?;
+            let task = world.task(name)?;
+            let (train, test) = (words(&task.train), words(&task.test));
+            Ok((test.intersection(&train).count(), test.difference(&train).count()))
+        };
+        // What is left in common are function words, negators and marks.
+        let ((known, new), (all_known, none_new)) = (seen(1.0)?, seen(0.0)?);
+        assert!(known < 60 && new > 80, "{name}: {known} known, {new} new");
+        assert!(all_known > 100 && none_new < all_known / 4, "{name}: {all_known} known, {none_new} new");
+    }
+    Ok(())
 }

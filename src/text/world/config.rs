@@ -25,6 +25,9 @@ pub struct WorldConfig {
     pub noise: [f64; 2],
     /// The same for the texts of tasks.
     pub task_noise: [f64; 2],
+    /// Share of the content words of dev and test texts that no training text of the task has, in [0, 1]: counting words cannot
+    /// know them, a model that has learnt which words belong together can.
+    pub new_words: f64,
     /// How much rarer each class is than the one before it: 1 makes all equal, 0.5 halves from class to class; in (0, 1].
     pub class_balance: f64,
     /// Documents of the general domain, all in M_0's corpus.
@@ -48,10 +51,11 @@ impl Default for WorldConfig {
             upgrades: DOMAINS[1..].iter().map(|domain| domain.name.to_string()).collect(),
             domain_distance: 0.75,
             shared_vocabulary: 0.1,
-            concepts: 16,
-            words_per_concept: 20,
+            concepts: 12,
+            words_per_concept: 24,
             noise: [0.05, 0.25],
-            task_noise: [0.6, 0.75],
+            task_noise: [0.5, 0.65],
+            new_words: 0.9,
             class_balance: 1.0,
             general_documents: 30_000,
             initial_documents: 6_000,
@@ -72,6 +76,7 @@ impl WorldConfig {
         };
         within("domain_distance", self.domain_distance, 0.0, 1.0)?;
         within("shared_vocabulary", self.shared_vocabulary, 0.0, 0.5)?;
+        within("new_words", self.new_words, 0.0, 1.0)?;
         within("class_balance", self.class_balance, 0.05, 1.0)?;
         for (name, [lo, hi]) in [("noise", self.noise), ("task_noise", self.task_noise)] {
             within(name, lo, 0.0, 0.95)?;

@@ -4,13 +4,13 @@ use rand::RngExt;
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-use super::lexicon::{Aspect, Domain, INTENT, OPINION, Part, RELATION};
+use super::lexicon::{Aspect, Concept, Domain, INTENT, OPINION, Part, RELATION};
 use super::words::NEGATORS;
 
 /// How often a corpus puts an opinion as the negation of its opposite.
-const NEGATED: f64 = 0.2;
-/// How often the two clauses of a corpus document agree in relation or intent.
-const AGREE: f64 = 0.75;
+const NEGATED: f64 = 0.1;
+/// How often the two clauses of a document agree in relation or intent.
+pub(super) const AGREE: f64 = 0.75;
 /// How often a corpus document marks the pair or the citation that a task would ask about.
 const MARKED: f64 = 0.5;
 
@@ -27,6 +27,8 @@ pub(super) struct Meaning {
     pub(super) marked: bool,
     /// Share of content words that are noise.
     pub(super) noise: f64,
+    /// In a task, the share of content words that none of its training texts has; nothing in a corpus, which has them all.
+    pub(super) new_words: Option<f64>,
     /// Share of opinions put as the negation of their opposite.
     pub(super) negated: f64,
 }
@@ -54,7 +56,14 @@ impl Meaning {
             None => 0,
         };
         let marked = rng.random_bool(MARKED);
-        Self { concept, aspect, aside, marked, noise: between(noise, rng), negated: NEGATED }
+        Self { concept, aspect, aside, marked, noise: between(noise, rng), new_words: None, negated: NEGATED }
+    }
+
+    fn draw<'a>(&self, concept: &'a Concept, rng: &mut Xoshiro256PlusPlus) -> &'a str {
+        match self.new_words {
+            None => concept.draw(rng),
+            Some(share) => concept.draw_half(rng.random_bool(share), rng),
+        }
     }
 }
 
@@ -99,7 +108,7 @@ impl Writer<'_> {
     fn marked_pair(&self, meaning: &Meaning, value: usize, rng: &mut Xoshiro256PlusPlus) -> Vec<String> {
         use Part::{Aspect, Topic, Word};
         let link = self.aspect_clause(rng).iter().find(|part| matches!(part, Word(_))).cloned().unwrap_or(Word("the"));
-        let parts = [Word("<<"), Topic, Word(">>"), Aspect, link, Aspect, Word("[["), Topic, Word("]]")];
+        let parts = [Word("<<"), Topic, Word(">>"), Aspect, Aspect, link, Aspect, Word("[["), Topic, Word("]]")];
         self.fill(&parts, meaning, value, rng)
     }
 
@@ -119,7 +128,7 @@ impl Writer<'_> {
                 Part::Topic => {
                     let stray = rng.random_bool(meaning.noise);
                     let concept = if stray { rng.random_range(0..self.domain.concepts.len()) } else { meaning.concept };
-                    words.push(self.domain.concepts[concept].draw(rng).to_string());
+                    words.push(meaning.draw(&self.domain.concepts[concept], rng).to_string());
                 }
                 Part::Aspect => {
                     let aspect = meaning.aspect.map_or(0, |(aspect, _)| aspect);
@@ -131,7 +140,7 @@ impl Writer<'_> {
                         words.push(NEGATORS.choose(rng).copied().unwrap_or("not").to_string());
                         value = 1 - value;
                     }
-                    words.push(values[value].draw(rng).to_string());
+                    words.push(meaning.draw(&values[value], rng).to_string());
                 }
             }
         }

@@ -83,6 +83,14 @@ impl Concept {
         let place = self.cumulative.partition_point(|&sum| sum <= lot);
         self.words.get(place).map_or("", String::as_str)
     }
+
+    /// A word of every second rank: the even ones, which training texts of tasks use, or the odd ones, which they never do.
+    pub(super) fn draw_half(&self, odd: bool, rng: &mut Xoshiro256PlusPlus) -> &str {
+        let lot = rng.random::<f64>() * self.cumulative.last().copied().unwrap_or(0.0);
+        let place = self.cumulative.partition_point(|&sum| sum <= lot);
+        let pair = (place / 2).min((self.words.len() / 2).saturating_sub(1));
+        self.words.get(2 * pair + usize::from(odd)).map_or("", String::as_str)
+    }
 }
 
 /// One place of a clause.
@@ -120,9 +128,9 @@ pub(super) const INTENT: usize = 2;
 
 /// Values and words a value of each aspect.
 const ASPECTS: [(usize, usize, Flavour); 3] = [
-    (2, 40, Flavour { starts: &[""], ends: &["ful", "ish", "some", "y"] }),
-    (4, 25, Flavour { starts: &["", "up", "de"], ends: &["ates", "ifies", "izes"] }),
-    (3, 30, Flavour { starts: &["", "re"], ends: &["ed", "ling", "wise"] }),
+    (2, 24, Flavour { starts: &[""], ends: &["ful", "ish", "some", "y"] }),
+    (4, 16, Flavour { starts: &["", "up", "de"], ends: &["ates", "ifies", "izes"] }),
+    (3, 18, Flavour { starts: &["", "re"], ends: &["ed", "ling", "wise"] }),
 ];
 
 /// All domains (general first) and aspects.

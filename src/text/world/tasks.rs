@@ -9,14 +9,13 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use serde::Serialize;
 
 use super::WorldConfig;
-use super::document::{Meaning, Writer, between};
+use super::document::{AGREE, Meaning, Writer, between};
 use super::lexicon::{Aspect, Domain, INTENT, OPINION, RELATION};
 use crate::seed;
 use crate::text::{Example, Task};
 
-/// Share of opinions that a task's texts put as the negation of their opposite: more than corpora do, so that counting words
-/// of praise does not suffice.
-const NEGATED: f64 = 0.25;
+/// Share of opinions that a task's texts put as the negation of their opposite: a little more than corpora do.
+const NEGATED: f64 = 0.15;
 
 /// What a task asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -24,11 +23,11 @@ const NEGATED: f64 = 0.25;
 pub enum TaskKind {
     /// Which group of concepts a text is about.
     Topic,
-    /// Which relation holds between the two marked words (as in ChemProt); the text states another one elsewhere.
+    /// Which relation holds between the two marked words (as in ChemProt); the text may state another one elsewhere.
     Relation,
     /// What the text thinks of it, negations included.
     Sentiment,
-    /// Why another work is cited; the text has another intent elsewhere.
+    /// Why another work is cited; the text may have another intent elsewhere.
     Intent,
 }
 
@@ -52,7 +51,7 @@ pub struct TaskCard {
     shift: usize,
 }
 
-/// All tasks. `bio_topic` and `bio_field` group the same concepts, three in four alike.
+/// All tasks. `bio_topic` and `bio_field` group the same concepts, two in three alike (with 12 concepts).
 pub(super) const CARDS: [TaskCard; 6] = [
     TaskCard {
         name: "bio_topic",
@@ -126,7 +125,9 @@ pub(super) fn make(
         let mut examples = Vec::with_capacity(size);
         for label in labels {
             let fresh = (0..100).find_map(|_| {
-                let text = writer.write(&card.meaning(label, domain, aspects, config, &mut rng), &mut rng);
+                let mut meaning = card.meaning(label, domain, aspects, config, &mut rng);
+                meaning.new_words = Some(if name == "train" { 0.0 } else { config.new_words });
+                let text = writer.write(&meaning, &mut rng);
                 taken.insert(text.clone()).then_some(text)
             });
             ensure!(fresh.is_some(), "world: {} has too few different texts; make concepts larger", card.name);
@@ -162,6 +163,7 @@ impl TaskCard {
             aside: label,
             marked: true,
             noise,
+            new_words: None,
             negated: NEGATED,
         };
         match self.kind {
@@ -174,7 +176,9 @@ impl TaskCard {
                 let aspect = if self.kind == TaskKind::Relation { RELATION } else { INTENT };
                 meaning.aspect = Some((aspect, label));
                 let values = aspects[aspect].values.len();
-                meaning.aside = (label + rng.random_range(1..values)) % values;
+                if !rng.random_bool(AGREE) {
+                    meaning.aside = (label + rng.random_range(1..values)) % values;
+                }
             }
         }
         meaning
