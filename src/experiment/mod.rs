@@ -6,6 +6,7 @@ mod figures;
 mod jobs;
 mod materials;
 mod page;
+pub(crate) mod parallel;
 mod pretraining;
 pub mod profile;
 pub mod report;
@@ -14,6 +15,7 @@ mod run_folder;
 mod runs;
 mod summary;
 mod tables;
+pub mod world_check;
 
 pub use profile::Profile;
 pub(crate) use reproduce::stages;

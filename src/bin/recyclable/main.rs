@@ -15,6 +15,7 @@ mod settings;
 mod spec;
 mod tune;
 mod tuned;
+mod world;
 
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
@@ -38,6 +39,7 @@ enum Command {
     Recycle(recycle::Recycle),
     Eval(eval::Eval),
     Lineage(lineage::Lineage),
+    World(world::Arguments),
     Doctor(doctor::Doctor),
 }
 
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         Command::Recycle(arguments) => recycle::run(&arguments),
         Command::Eval(arguments) => eval::run(&arguments),
         Command::Lineage(arguments) => lineage::run(&arguments),
+        Command::World(arguments) => world::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
     };
     result.unwrap_or_else(|error| {
