@@ -98,7 +98,12 @@ fn start(case: &str, seed: u64, out: &Path) -> Result<Child> {
     std::fs::create_dir_all(out)?;
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["--exact", "a_case_in_a_process_of_its_own", "--nocapture"]);
-    command.env(CASE, case).env(SEED, seed.to_string()).env(OUT, out).env("OMP_NUM_THREADS", "2");
+    command
+        .env(CASE, case)
+        .env(SEED, seed.to_string())
+        .env(OUT, out)
+        .env("OMP_NUM_THREADS", "2")
+        .env("OMP_WAIT_POLICY", "passive");
     command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().context("the test program does not start again")
 }
 
@@ -172,7 +177,7 @@ fn run_case(case: &str, seed: u64, out: &Path) -> Result<()> {
     let old = Version::new(&config, &tokenizer, 1)?;
     let optimisation = |steps| Optimisation { steps, ..Default::default() };
     if case == "pretrain" || case == "long" {
-        let (steps, checkpoint_every) = if case == "long" { (120, 10) } else { (12, 0) };
+        let (steps, checkpoint_every) = if case == "long" { (80, 10) } else { (12, 0) };
         let config = PretrainConfig {
             optimisation: Optimisation { warmup_steps: 4, ..optimisation(steps) },
             batch_size: 32,
