@@ -166,6 +166,10 @@ impl WorldCheck {
         let domain = |task: &Task| task.domain.clone().with_context(|| format!("{} is of no domain", task.name));
         let domains = tasks.iter().map(|task| domain(task)).collect::<Result<BTreeSet<String>>>()?;
         let (held_out, initial) = (initial.by_hash(0.0, 0.02), initial.by_hash(0.02, 1.0));
+        ensure!(
+            !held_out.is_empty() && !initial.is_empty(),
+            "M_0's corpus is too small to hold 2 % of its documents out: raise general_documents to 1,000 or more"
+        );
         let tokenizer = world.tokenizer()?;
         let shape = RobertaConfig::tiny(tokenizer.vocab_size() as i64, config.hidden_size, World::MAX_LEN as i64);
         let untrained = Version::new(&shape, &tokenizer, seed::derive(seed, "check-m0"))?;
