@@ -5,7 +5,7 @@ pub use tch::{Device, Tensor};
 
 pub use crate::device::{Precision, default_device, device};
 pub use crate::display::{Figure, Progress, Table};
-pub use crate::experiment::{Profile, Workplace, reproduce};
+pub use crate::experiment::{Compute, Profile, reproduce};
 pub use crate::lineage::{Lineage, VersionRecord};
 pub use crate::model::{Adapted, AdapterConfig, LoraConfig, Method, Model, RobertaConfig, Version};
 pub use crate::params::{Delta, Theta};

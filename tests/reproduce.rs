@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use recyclable::experiment::profile::{Limits, ModelSize, Source};
-use recyclable::experiment::{Profile, Workplace, reproduce};
+use recyclable::experiment::{Compute, Profile, reproduce};
 use recyclable::text::WorldConfig;
 use serde_json::Value;
 use tch::Device;
@@ -50,8 +50,8 @@ fn toy() -> Profile {
     profile
 }
 
-fn place() -> Workplace {
-    Workplace { device: Device::Cpu, threads: 2 }
+fn place() -> Compute {
+    Compute { device: Device::Cpu, threads: 2 }
 }
 
 fn report(out: &Path) -> Result<Value> {
@@ -94,7 +94,7 @@ fn a_run_judges_every_claim_it_can_and_a_resumed_run_finds_the_same() -> Result<
     for job in jobs.iter().step_by(3) {
         std::fs::remove_file(job.path())?;
     }
-    reproduce(&toy(), Workplace { threads: 1, ..place() }, &out)?;
+    reproduce(&toy(), Compute { threads: 1, ..place() }, &out)?;
     assert_eq!(
         report(&out)?["claims"],
         whole["claims"],

@@ -241,7 +241,7 @@ pub struct InitializationRun {
     pub steps_init: usize,
     /// The same for conventional tuning itself.
     pub steps_conventional: usize,
-    /// Best scores of the two runs.
+    /// Best scores of the two runs: the caller sets the test scores of the models that dev chose.
     pub best_init: f64,
     pub best_conventional: f64,
 }
@@ -286,7 +286,7 @@ pub fn initialization(method: &str, seeds: &[Vec<InitializationRun>]) -> Result<
         format!(
             "Holds when the ratio of steps (recycled ÷ conventional) to {:.0} % of conventional tuning's final dev score has its upper \
              bound at or below {STEP_RATIO_AT_MOST}, with equal step budgets and a run that never gets there counted as more than the \
-             budget, and the difference of best scores has its lower bound at or above −{BEST_SCORE_LOSS_AT_MOST}.",
+             budget, and the difference of test scores, each of the model that dev chose, has its lower bound at or above −{BEST_SCORE_LOSS_AT_MOST}.",
             100.0 * TARGET_SHARE
         ),
         &over_tasks(&InitializationRun::ratio),

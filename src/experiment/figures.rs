@@ -5,18 +5,17 @@ use anyhow::Result;
 use super::report::basis;
 use super::runs::{INDEPENDENT, Source, Way, What};
 use super::summary::Summary;
+use super::tables::kept;
 use crate::display::{Axis, Bar, Figure, Point};
 use crate::stats;
 
 impl Summary<'_> {
-    /// C1, C4 for each method, and C5 with C6.
-    pub fn figures(&self) -> Result<Vec<Figure>> {
-        let mut figures = vec![self.compatibility_figure()?];
-        for (method, name) in self.profile.method_names().into_iter().enumerate() {
-            figures.push(self.learning_curves(method, name)?);
-        }
-        figures.push(self.few_shot_figure()?);
-        Ok(figures)
+    /// C1, C4 for each method, and C5 with C6; why one of them cannot be drawn is added to `problems`.
+    pub fn figures(&self, problems: &mut Vec<String>) -> Vec<Figure> {
+        let methods = self.profile.method_names().into_iter().enumerate();
+        let curves = methods.map(|(method, name)| self.learning_curves(method, name));
+        let figures = [self.compatibility_figure()].into_iter().chain(curves).chain([self.few_shot_figure()]);
+        kept(figures.collect::<Vec<_>>(), "a figure", problems)
     }
 
     fn caption(&self, what: &str) -> String {

@@ -19,5 +19,5 @@ pub mod world_check;
 
 pub use profile::Profile;
 pub(crate) use reproduce::stages;
-pub use reproduce::{Workplace, reproduce};
+pub use reproduce::{Compute, reproduce};
 pub use run_folder::{Inputs, RunFolder, RunState};

@@ -6,7 +6,7 @@ use tch::Device;
 
 use super::materials::Materials;
 use super::profile::Profile;
-use super::reproduce::Workplace;
+use super::reproduce::Compute;
 use super::runs::{INDEPENDENT, UNTRAINED, version_name};
 use crate::display::Progress;
 use crate::lineage::{Lineage, VersionRecord};
@@ -24,7 +24,7 @@ pub(crate) fn pretrain_lineage(
     materials: &Materials,
     lineage: &Lineage,
     index: usize,
-    place: Workplace,
+    place: Compute,
 ) -> Result<()> {
     let own_seed = |purpose: &str| seed::derive(profile.seed, &format!("lineage {index} {purpose}"));
     let config = architecture(profile, materials);
@@ -52,6 +52,7 @@ pub(crate) fn pretrain_lineage(
         Ok(())
     };
     if place.device.is_cuda() || place.threads < 2 {
+        tch::set_num_threads(place.threads as i32);
         return successive().and_then(|()| independent());
     }
     let half = (place.threads / 2) as i32;

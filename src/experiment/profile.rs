@@ -246,6 +246,18 @@ impl Profile {
             config.validate().context("few_shot")?;
         }
         ensure!(self.few_shot.shots > 0, "shots is 0");
+        let Limits { train, dev, test } = self.limits;
+        ensure!(
+            train > 0 && dev > 0 && test > 0,
+            "a limit of 0 leaves a split empty: train {train}, dev {dev}, test {test}"
+        );
+        let longest = self.initial.max_length;
+        let tuned = self.methods.iter().flat_map(|plan| [plan.full_data.max_length, plan.few_shot.max_length]);
+        if let Some(length) = tuned.chain([self.upgrade.max_length]).find(|&length| length > longest) {
+            bail!(
+                "a max_length of {length} exceeds that of initial ({longest}), which gives the models their positions"
+            );
+        }
         Ok(())
     }
 }

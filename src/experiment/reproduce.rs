@@ -22,7 +22,7 @@ use crate::lineage::Lineage;
 
 /// Where a run computes.
 #[derive(Clone, Copy, Debug)]
-pub struct Workplace {
+pub struct Compute {
     pub device: Device,
     /// Threads in all. Small models fill one core each, so on the CPU runs stand side by side on a thread each.
     pub threads: usize,
@@ -40,9 +40,12 @@ struct Clock {
 /// of another profile is refused. Everything is kept: `lineage-0/`,
 /// `jobs/*.json`, `profile.json`, `report.{json,md,html}`. A claim that cannot be measured is missing from the report's claims, and its notes
 /// say why ([`Report::is_complete`]).
-pub fn reproduce(profile: &Profile, place: Workplace, out: &Path) -> Result<Report> {
+pub fn reproduce(profile: &Profile, place: Compute, out: &Path) -> Result<Report> {
     profile.validate()?;
-    claim_folder(profile, out)?;
+    check_folder(profile, out)?;
+    let materials = Materials::of(profile)?;
+    // Only now: a mistyped data folder must not mark the output folder as its own.
+    write_json(out.join("profile.json"), profile)?;
     let clock_path = out.join("clock.json");
     let before: Clock = if clock_path.exists() { read_json(&clock_path)? } else { Clock::default() };
     let clock = Instant::now();
@@ -50,7 +53,6 @@ pub fn reproduce(profile: &Profile, place: Workplace, out: &Path) -> Result<Repo
         seconds: before.seconds + clock.elapsed().as_secs_f64(),
         peak_rss_mb: before.peak_rss_mb.into_iter().chain(peak_rss_mb()).reduce(f64::max),
     };
-    let materials = Materials::of(profile)?;
     materials.notes.iter().for_each(|note| say(note));
     let lineages =
         || (0..profile.lineages).map(|l| Lineage::open(out.join(format!("lineage-{l}")))).collect::<Result<Vec<_>>>();
@@ -68,7 +70,8 @@ pub fn reproduce(profile: &Profile, place: Workplace, out: &Path) -> Result<Repo
         write_json(&clock_path, &elapsed())?;
     }
     let summary = Summary::gather(profile, &materials, &lineages()?, &ledger)?;
-    let (claims, unmeasured) = summary.claims();
+    let (claims, mut unmeasured) = summary.claims();
+    let (tables, figures) = (summary.tables(&mut unmeasured), summary.figures(&mut unmeasured));
     let spent = elapsed();
     let report = Report {
         commit: env!("RECYCLABLE_COMMIT").to_string(),
@@ -81,8 +84,8 @@ pub fn reproduce(profile: &Profile, place: Workplace, out: &Path) -> Result<Repo
         seeds: profile.seeds,
         lineages: profile.lineages,
         claims,
-        tables: summary.tables()?,
-        figures: summary.figures()?,
+        tables,
+        figures,
         notes: unmeasured.into_iter().chain(summary.notes()).collect(),
         settings: json!(profile),
         ..Report::default()
@@ -98,8 +101,8 @@ impl Report {
     }
 }
 
-/// Marks the folder as this profile's, or refuses it.
-fn claim_folder(profile: &Profile, out: &Path) -> Result<()> {
+/// Refuses a folder that holds something else than a run of this profile.
+fn check_folder(profile: &Profile, out: &Path) -> Result<()> {
     let path = out.join("profile.json");
     if path.exists() {
         let there: Profile = read_json(&path)?;
@@ -110,7 +113,7 @@ fn claim_folder(profile: &Profile, out: &Path) -> Result<()> {
         let empty = std::fs::read_dir(out).with_context(|| format!("cannot read {}", out.display()))?.next().is_none();
         ensure!(empty, "{} exists and is not a run of this program: choose another --out", out.display());
     }
-    write_json(&path, profile)
+    Ok(())
 }
 
 /// The runs in the order in which they build on each other.

@@ -234,7 +234,7 @@ impl<'a> Bench<'a> {
         )?;
         let mut outcome = Outcome { curve: tuned.scores(Metric::Accuracy), ..Outcome::default() };
         for name in versions {
-            let model = tuned.best.apply(self.version(run, name)?, self.device)?;
+            let model = tuned.best.apply(self.version(run, name)?, self.device)?.with_precision(config.precision);
             self.test(&mut outcome, name, task, &model, &config)?;
         }
         Ok(outcome)
@@ -308,7 +308,7 @@ impl<'a> Bench<'a> {
     /// Scores the best model of a run on test.
     fn finish(&self, base: &Version, task: &Task, tuned: &TuneRun, config: &TuneConfig) -> Result<Outcome> {
         let mut outcome = Outcome { curve: tuned.scores(Metric::Accuracy), ..Outcome::default() };
-        let model = tuned.best.apply(base, self.device)?;
+        let model = tuned.best.apply(base, self.device)?.with_precision(config.precision);
         self.test(&mut outcome, "test", task, &model, config)?;
         Ok(outcome)
     }

@@ -9,16 +9,17 @@ use crate::display::{Cell, Column, Table};
 use crate::stats;
 
 impl Summary<'_> {
-    /// Compatibility, initialization, few-shot, baselines, forgetting.
-    pub fn tables(&self) -> Result<Vec<Table>> {
-        Ok(vec![
-            self.compatibility_table()?,
-            self.initialization_table()?,
-            self.few_shot_table()?,
-            self.baselines_table(false)?,
-            self.baselines_table(true)?,
-            self.forgetting_table(),
-        ])
+    /// Compatibility, initialization, few-shot, baselines, forgetting; why one of them cannot be made is added to `problems`.
+    pub fn tables(&self, problems: &mut Vec<String>) -> Vec<Table> {
+        let tables = [
+            self.compatibility_table(),
+            self.initialization_table(),
+            self.few_shot_table(),
+            self.baselines_table(false),
+            self.baselines_table(true),
+            Ok(self.forgetting_table()),
+        ];
+        kept(tables, "a table", problems)
     }
 
     fn basis(&self) -> String {
@@ -291,3 +292,15 @@ impl Summary<'_> {
 
 /// A start of tuning: its label, and where the weights for a task come from.
 type Start<'a> = (&'a str, &'a dyn Fn(&str) -> Source);
+
+/// What could be made; the reasons why the rest could not are added to `problems`.
+pub(crate) fn kept<T>(made: impl IntoIterator<Item = Result<T>>, what: &str, problems: &mut Vec<String>) -> Vec<T> {
+    let mut kept = Vec::new();
+    for one in made {
+        match one {
+            Ok(one) => kept.push(one),
+            Err(error) => problems.push(format!("{what} is missing: {error:#}")),
+        }
+    }
+    kept
+}

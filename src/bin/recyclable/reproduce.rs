@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Result, ensure};
 use clap::Args;
 use recyclable::device::{Precision, device};
-use recyclable::experiment::{Profile, Workplace, reproduce};
+use recyclable::experiment::{Compute, Profile, reproduce};
 use recyclable::files::read_json;
 
 /// Pre-train, tune, upgrade and recycle, and judge the claims of recyclable tuning
@@ -88,7 +88,7 @@ pub fn run(arguments: &Reproduce) -> Result<ExitCode> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = arguments.threads.unwrap_or(cores);
     ensure!(threads > 0, "--threads 0: at least one thread computes");
-    let report = reproduce(&profile, Workplace { device, threads }, out)?;
+    let report = reproduce(&profile, Compute { device, threads }, out)?;
     crate::print(&format!("{}\nThe whole report: {}\n", report.to_text(), out.join("report.html").display()))?;
     if !report.is_complete(&profile) {
         eprintln!("error: not every claim could be measured: the report's notes say why");
