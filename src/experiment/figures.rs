@@ -44,7 +44,7 @@ impl Summary<'_> {
             figure = figure.line(name, line).line(name, vec![point(versions.len(), INDEPENDENT)?]);
         }
         Ok(figure.reference("chance", self.mean_chance()?).caption(self.caption(
-            "Δ_0 keeps working, untouched, on the versions that M_0 is upgraded to, and fails on a model that shares no ancestry (M_IND).",
+            "Δ_0, tuned on M_0, applied to every version without any training. M_IND shares no ancestry with M_0.",
         )))
     }
 
@@ -70,9 +70,9 @@ impl Summary<'_> {
             Axis::new("dev accuracy").range(0.0, 1.0),
         );
         let figure = figure.band("recycled: M_1 ⊕ Δ_0", init).band("conventional", conventional);
-        Ok(figure.reference("chance", self.mean_chance()?).caption(
-            self.caption("Tuning that starts from recycled weights is where conventional tuning arrives later. Bands are 95 % intervals."),
-        ))
+        Ok(figure
+            .reference("chance", self.mean_chance()?)
+            .caption(self.caption("Dev accuracy while M_1 is tuned with all labels. The bands are 95 % intervals.")))
     }
 
     fn few_shot_figure(&self) -> Result<Figure> {
