@@ -246,8 +246,7 @@ impl<'a> Bench<'a> {
         let start = source.map_or(Start::Fresh, Start::Recycled);
         let base = self.version(run, target)?;
         let tuned = tune(base, task, start, &config, self.device, &Progress::silent())?;
-        // Only what a later run starts from is kept.
-        if let Some(kind) = keep.filter(|_| target == "M1" && run.task == self.profile.tasks[0].name) {
+        if let Some(kind) = keep {
             self.lineages[run.lineage].save_adapted(target, &Self::adapted_id(run, &run.task, kind), &tuned.best)?;
         }
         self.finish(base, task, &tuned, &config)
