@@ -39,9 +39,11 @@
 //! }
 //! ```
 //!
-//! Data flows in one direction: [`text`] and [`model`] → [`train`] → [`lineage`] → [`recycle`] → [`experiment`] → the command
-//! line. At the bottom, known to all: [`params`], [`device`], [`display`], [`stats`], [`seed`], [`files`].
+//! Data flows in one direction: [`text`] and [`model`] → [`train`] → [`lineage`] → [`recycle`], [`analysis`] →
+//! [`experiment`] → the command line. At the bottom, known to all: [`params`], [`device`], [`display`], [`stats`], [`seed`],
+//! [`files`].
 
+pub mod analysis;
 pub mod device;
 pub mod display;
 pub mod experiment;

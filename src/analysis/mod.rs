@@ -1,0 +1,12 @@
+//! What models have in common: how alike their heads attend, how alike their hidden states are, how far apart their
+//! parameters lie.
+//!
+//! Every analysis returns a result that owns its numbers, serialises, and shows itself as a
+//! [`Table`](crate::display::Table) and, where that helps, as a [`Figure`](crate::display::Figure).
+
+pub mod cka;
+mod hidden_states;
+mod inputs;
+
+pub use cka::linear_cka;
+pub use hidden_states::{LayerSimilarity, hidden_state_similarity};
