@@ -5,8 +5,10 @@
 //! [`Table`](crate::display::Table) and, where that helps, as a [`Figure`](crate::display::Figure).
 
 pub mod cka;
+pub mod distance;
 mod hidden_states;
 mod inputs;
 
 pub use cka::linear_cka;
+pub use distance::{Distance, Distances, PartDistance, angle_to_upgrade, distance};
 pub use hidden_states::{LayerSimilarity, hidden_state_similarity};
