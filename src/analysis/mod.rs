@@ -6,9 +6,11 @@
 
 pub mod cka;
 pub mod distance;
+mod head_matrix;
 mod hidden_states;
 mod inputs;
 
 pub use cka::linear_cka;
 pub use distance::{Distance, Distances, PartDistance, angle_to_upgrade, distance};
+pub use head_matrix::HeadMatrix;
 pub use hidden_states::{LayerSimilarity, hidden_state_similarity};
