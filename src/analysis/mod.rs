@@ -4,6 +4,7 @@
 //! Every analysis returns a result that owns its numbers, serialises, and shows itself as a
 //! [`Table`](crate::display::Table) and, where that helps, as a [`Figure`](crate::display::Figure).
 
+mod attention_maps;
 mod attention_rows;
 pub mod cka;
 pub mod distance;
@@ -13,6 +14,7 @@ pub mod heads;
 mod hidden_states;
 mod inputs;
 
+pub use attention_maps::{AttentionMaps, attention_maps};
 pub use attention_rows::AttentionRows;
 pub use cka::linear_cka;
 pub use distance::{Distance, Distances, PartDistance, angle_to_upgrade, distance};
