@@ -10,7 +10,9 @@ use recyclable::model::{Adapted, AdapterConfig, Method, RobertaConfig, Version};
 use recyclable::params::Theta;
 use recyclable::recycle::{Combined, Distill, Init, Recycle, Upgrade};
 use recyclable::text::{Corpus, TaskData};
-use recyclable::train::{LossNotFinite, PretrainConfig, Start, TuneConfig, evaluate, held_out_loss, pretrain, tune};
+use recyclable::train::{
+    LossNotFinite, PretrainConfig, Start, TuneConfig, TuningStopped, evaluate, held_out_loss, pretrain, tune,
+};
 use serde_json::{Value, json};
 use small::{LENGTH, corpus, pretraining, refused, says, task, tokenizer, tuning, version};
 use tch::{Device, Kind, Tensor};
@@ -210,6 +212,24 @@ fn a_loss_that_is_not_finite_stops_the_run_and_names_the_step() -> Result<()> {
     says(&format!("{error:#}"), &["step 1", "lower learning rate"]);
     let run = tune(&bad, &task(&["a", "b"]), Start::Fresh, &tuning(Method::Full, 30), CPU, &Progress::silent());
     says(&refused(run), &["tuning on halves", "step 1"]);
+    Ok(())
+}
+
+#[test]
+fn tuning_that_diverges_hands_over_its_best_weights_and_names_the_step() -> Result<()> {
+    let (base, task) = (version(1)?, task(&["high", "low"]));
+    let mut wild = tuning(Method::Full, 60);
+    (wild.optimisation.learning_rate, wild.optimisation.clip_norm, wild.eval_every) = (1e30, 0.0, 1);
+    let error =
+        tune(&base, &task, Start::Fresh, &wild, CPU, &Progress::silent()).err().context("it was not refused")?;
+    assert!(error.downcast_ref::<LossNotFinite>().context("another cause")?.step > 1);
+    let stopped = error.downcast_ref::<TuningStopped>().context("no weights come along")?;
+    let (best, step) = (stopped.take_best().context("no weights")?, stopped.best_step.context("no step")?);
+    says(&format!("{error:#}"), &["tuning on halves stopped", &format!("after {step} updates"), "finite at step"]);
+    let dev = evaluate(&best.apply(&base, CPU)?, &TaskData::new(&task.dev, &base.tokenizer, LENGTH)?)?.scores;
+    assert!(dev.loss.is_finite() && best.head.is_finite()?);
+    assert_eq!(best.card.scores["dev_accuracy"], dev.accuracy);
+    assert!(stopped.take_best().is_none());
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use recyclable::model::Card;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -250,6 +251,33 @@ fn a_loss_that_is_not_finite_stops_the_run_and_names_the_step() -> Result<()> {
     let refused = desk.refused(&FIRST.replace("--steps 3", "--steps 30 --learning-rate 1e30 --clip-norm 0"))?;
     assert!(refused.contains("the training loss is not finite at step"), "{refused}");
     assert!(!desk.path("L/versions/M_0/version.json").exists());
+    Ok(())
+}
+
+#[test]
+fn tuning_that_diverges_fails_and_keeps_its_best_weights_in_the_runs_folder() -> Result<()> {
+    let desk = desk();
+    let wild = "--steps 30 --learning-rate 1e30 --clip-norm 0 --eval-every 1 --batch-size 4";
+    for (line, folder) in [
+        (format!("tune --lineage L --version M_0 --task topic --id wild {wild}"), "L/runs/tune.M_0.wild"),
+        (
+            format!(
+                "recycle --lineage L --version M_1 --adapted M_0/topic.full.0 --task topic --method init --id wild {wild}"
+            ),
+            "L/runs/recycle.M_1.wild",
+        ),
+    ] {
+        let refused = desk.refused(&line)?;
+        let kept = format!("{folder}/best-before-stop.safetensors");
+        assert!(
+            refused.contains(&format!("are kept in {kept}")) && refused.contains("not finite at step"),
+            "{refused}"
+        );
+        assert_eq!(Card::read(desk.path(&kept))?.task, "topic");
+        assert!(!desk.path(folder).join("result.json").exists(), "the run has failed");
+        assert!(desk.refused(&line)?.contains("not finite at step"), "and is not taken for a complete one");
+    }
+    assert!(!desk.path("L/versions/M_0/adapted/wild.safetensors").exists());
     Ok(())
 }
 

@@ -20,4 +20,4 @@ pub mod world_check;
 pub use profile::Profile;
 pub(crate) use reproduce::stages;
 pub use reproduce::{Compute, reproduce};
-pub use run_folder::{Inputs, RunFolder, RunState};
+pub use run_folder::{BEST_BEFORE_STOP, Inputs, RunFolder, RunState};

@@ -5,6 +5,7 @@
 //!     inputs.json    fingerprints of what the run read
 //!     metrics.jsonl  one measurement a line
 //!     result.json    written last: it marks the run as complete
+//!     best-before-stop.safetensors   only of a tuning run that failed: its best weights until then
 //! ```
 
 use std::collections::BTreeMap;
@@ -18,6 +19,9 @@ use crate::files::{read_json, write_atomic, write_json};
 
 /// Fingerprints of what a run reads, by name.
 pub type Inputs = BTreeMap<String, String>;
+
+/// The file for the best weights of a tuning run that stopped before its end.
+pub const BEST_BEFORE_STOP: &str = "best-before-stop.safetensors";
 
 /// The folder of one run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +73,7 @@ impl RunFolder {
     ///
     /// Errors when the folder cannot be made or written.
     pub fn begin(&self, spec: &impl Serialize, inputs: &Inputs) -> Result<()> {
-        for name in ["result.json", "metrics.jsonl"] {
+        for name in ["result.json", "metrics.jsonl", BEST_BEFORE_STOP] {
             let path = self.file(name);
             if path.exists() {
                 std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;

@@ -15,4 +15,4 @@ pub use schedule::Schedule;
 pub(crate) use trainer::Objective;
 pub use trainer::{LossNotFinite, LossPoint};
 pub(crate) use tune::tune_with;
-pub use tune::{CurvePoint, EncodedTask, Start, TuneConfig, TuneRun, tune};
+pub use tune::{CurvePoint, EncodedTask, Start, TuneConfig, TuneRun, TuningStopped, tune};

@@ -1,5 +1,7 @@
 //! Tuning a version on a task: from scratch, or from weights recycled from an older version.
 
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
@@ -108,6 +110,33 @@ impl TuneRun {
     }
 }
 
+/// A tuning run that broke off, say with [`LossNotFinite`](super::LossNotFinite), which is then its cause. It stands in the
+/// error's chain (`error.downcast_ref::<TuningStopped>()`) and carries the best weights, so that they are not lost.
+#[derive(Debug)]
+pub struct TuningStopped {
+    /// What was tuned on.
+    pub task: String,
+    /// Updates that the best weights took; `None` where there are none, because dev had no finite loss yet.
+    pub best_step: Option<usize>,
+    best: Mutex<Option<Adapted>>,
+}
+
+impl TuningStopped {
+    /// The weights with the best dev score until then; they can be taken once.
+    pub fn take_best(&self) -> Option<Adapted> {
+        self.best.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl fmt::Display for TuningStopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "tuning on {} stopped", self.task)?;
+        self.best_step.map_or(Ok(()), |step| write!(f, " (best on dev were the weights after {step} updates)"))
+    }
+}
+
+impl std::error::Error for TuningStopped {}
+
 /// A task's train and dev texts as token ids.
 #[derive(Debug)]
 pub struct EncodedTask {
@@ -131,6 +160,9 @@ impl EncodedTask {
 }
 
 /// Tunes `base` on `task` by the labels.
+///
+/// Errors when configuration, labels and base do not fit together, and with [`TuningStopped`] when the training loss is not
+/// finite; that error carries the best weights until then.
 pub fn tune(
     base: &Version,
     task: &Task,
@@ -170,14 +202,13 @@ pub(crate) fn tune_with<O: Objective>(
         let dev = evaluate(now.model, &data.dev)?.scores;
         curve.push(CurvePoint { step: now.step, dev });
         let score = config.select.of(&dev);
-        if best.as_ref().is_none_or(|(highest, ..)| score > *highest) {
+        // Weights that are no numbers guess as well as chance: a score alone would let them win.
+        if dev.loss.is_finite() && best.as_ref().is_none_or(|(highest, ..)| score > *highest) {
             best = Some((score, now.step, copies(now.model)?));
         }
         progress.update(now.step, format!("dev {score:.3} · {:.0} tokens/s", now.tokens_per_second));
         Ok(())
     });
-    let losses = losses.with_context(|| format!("tuning on {} stopped", task.name))?;
-    let (_, best_step, best) = best.context("dev was never evaluated")?;
     let finish = |step: usize| -> Result<Adapted> {
         let mut adapted = Adapted::of(&model, base, &task.name, recipe.clone())?;
         if let Start::Recycled(source) = start {
@@ -190,6 +221,16 @@ pub(crate) fn tune_with<O: Objective>(
         }
         Ok(adapted)
     };
+    let losses = match losses {
+        Ok(losses) => losses,
+        Err(error) => {
+            let best_step = best.as_ref().map(|(_, step, _)| *step);
+            // Where they cannot be kept, the reason why the run stopped is what counts.
+            let best = best.and_then(|(_, step, best)| restore(&model, &best).and_then(|()| finish(step)).ok());
+            return Err(error.context(TuningStopped { task: task.name.clone(), best_step, best: Mutex::new(best) }));
+        }
+    };
+    let (_, best_step, best) = best.context("the loss on dev was never finite")?;
     let last = finish(config.optimisation.steps)?;
     restore(&model, &best)?;
     let truncated = data.train.truncated() + data.dev.truncated();

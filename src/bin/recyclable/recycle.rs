@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::settings::{Selection, TaskArgs, Training, same_labels, tune_config};
 use crate::spec::{Machine, RunArgs, adapted_name, fill, fingerprints, named, required};
-use crate::tuned::{Tuned, is_due};
+use crate::tuned::{Tuned, is_due, keep_best};
 
 /// Tune a newer version with the help of weights tuned on an older one
 #[derive(clap::Args)]
@@ -162,7 +162,7 @@ pub fn run(arguments: &Recycle) -> Result<ExitCode> {
     folder.begin(&spec, &inputs)?;
     let progress = Progress::new(format!("{way} {id} on {name}"), config.optimisation.steps);
     let upgrade = Upgrade { old: &old, outdated: &outdated, new: &base };
-    let run = method.recycle(upgrade, &task, &config, device, &progress)?;
+    let run = keep_best(method.recycle(upgrade, &task, &config, device, &progress), &folder)?;
     let more = json!({"recycled": method.name(), "outdated": format!("{old_name}/{old_id}")});
     tuned.finish(run, &config, device, &progress, &folder, more)
 }

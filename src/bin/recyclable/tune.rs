@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::settings::{MethodArgs, Selection, TaskArgs, Training, tune_config};
 use crate::spec::{Machine, RunArgs, fill, required};
-use crate::tuned::{Tuned, is_due};
+use crate::tuned::{Tuned, is_due, keep_best};
 
 /// Tune a version on a task, from a fresh start
 #[derive(clap::Args)]
@@ -72,6 +72,6 @@ pub fn run(arguments: &Tune) -> Result<ExitCode> {
     }
     folder.begin(&spec, &inputs)?;
     let progress = Progress::new(format!("tune {id} on {name}"), config.optimisation.steps);
-    let run = tune(&base, &task, Start::Fresh, &config, device, &progress)?;
+    let run = keep_best(tune(&base, &task, Start::Fresh, &config, device, &progress), &folder)?;
     tuned.finish(run, &config, device, &progress, &folder, json!({"start": "fresh"}))
 }

@@ -4,12 +4,12 @@ use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
 use recyclable::display::{Cell, Column, Progress, Table, progress::say};
-use recyclable::experiment::{RunFolder, RunState};
+use recyclable::experiment::{BEST_BEFORE_STOP, RunFolder, RunState};
 use recyclable::files::fingerprint;
 use recyclable::lineage::Lineage;
 use recyclable::model::Version;
 use recyclable::text::{Task, TaskData};
-use recyclable::train::{Scores, TuneConfig, TuneRun, evaluate};
+use recyclable::train::{Scores, TuneConfig, TuneRun, TuningStopped, evaluate};
 use serde_json::{Value, json};
 use tch::Device;
 
@@ -47,6 +47,18 @@ pub fn is_due(tuned: &Tuned, folder: &RunFolder, state: &RunState) -> Result<boo
         _ => {}
     }
     Ok(true)
+}
+
+/// Hands a run on. The best weights of one that stopped stay in its folder, and the error says so.
+pub fn keep_best(run: Result<TuneRun>, folder: &RunFolder) -> Result<TuneRun> {
+    run.map_err(|error| {
+        let Some(best) = error.downcast_ref::<TuningStopped>().and_then(TuningStopped::take_best) else { return error };
+        let path = folder.file(BEST_BEFORE_STOP);
+        match best.save(&path) {
+            Ok(()) => error.context(format!("the best weights until then are kept in {}", path.display())),
+            Err(unsaved) => error.context(format!("the best weights until then are lost ({unsaved:#})")),
+        }
+    })
 }
 
 impl Tuned<'_> {
