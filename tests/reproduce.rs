@@ -4,7 +4,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use recyclable::experiment::profile::{Limits, ModelSize, Source};
-use recyclable::experiment::{Compute, Profile, reproduce};
+use recyclable::experiment::{Compute, Inputs, Profile, reproduce};
+use recyclable::files::{read_json, write_json};
 use recyclable::text::WorldConfig;
 use serde_json::Value;
 use tch::Device;
@@ -89,6 +90,9 @@ fn a_run_judges_every_claim_it_can_and_a_resumed_run_finds_the_same() -> Result<
     // As if the run had been cut off: an upgrade, a few jobs and the report are gone.
     std::fs::remove_dir_all(out.join("lineage-0/versions/M2"))?;
     std::fs::remove_file(out.join("report.json"))?;
+    // As if an older program had made it, too.
+    let inputs: Inputs = read_json(out.join("inputs.json"))?;
+    std::fs::remove_file(out.join("inputs.json"))?;
     let mut jobs: Vec<_> = std::fs::read_dir(out.join("jobs"))?.collect::<std::io::Result<_>>()?;
     jobs.sort_by_key(|job| job.file_name());
     for job in jobs.iter().step_by(3) {
@@ -101,10 +105,17 @@ fn a_run_judges_every_claim_it_can_and_a_resumed_run_finds_the_same() -> Result<
         "one worker or two, at once or resumed: the numbers are the same"
     );
 
-    // More seeds add to what is there; other settings are refused.
+    assert_eq!(read_json::<Inputs>(out.join("inputs.json"))?, inputs);
+
+    // More seeds add to what is there; other settings and other texts are refused.
     let other = Profile { seed: 1, ..toy() };
     let error = format!("{:#}", reproduce(&other, place(), &out).err().context("must be refused")?);
     assert!(error.contains("other settings"), "{error}");
+    let other =
+        Inputs::from_iter(inputs.into_iter().map(|(name, print)| (name.replace("corpus bio", "corpus law"), print)));
+    write_json(out.join("inputs.json"), &other)?;
+    let error = format!("{:#}", reproduce(&toy(), place(), &out).err().context("must be refused")?);
+    assert!(error.contains("not those that the run") && error.contains("corpus bio, corpus law"), "{error}");
     Ok(())
 }
 

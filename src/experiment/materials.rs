@@ -1,7 +1,10 @@
 //! The texts of a run: what is pre-trained on, what is held out, and the tasks.
 
 use anyhow::{Context, Result, bail};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
 
+use super::Inputs;
 use super::profile::{FolderSource, Profile, Source};
 use crate::text::{Corpus, Task, Tokenizer, World};
 
@@ -63,6 +66,28 @@ impl Materials {
     pub fn task(&self, name: &str) -> Result<&Task> {
         self.tasks.iter().find(|task| task.name == name).with_context(|| format!("there is no task {name}"))
     }
+
+    /// Fingerprints of all that is read: of every corpus's documents, and of every task's examples within the limits.
+    pub fn fingerprints(&self) -> Result<Inputs> {
+        let trained = std::iter::once(&self.initial).chain(&self.upgrades).map(|corpus| ("corpus", corpus));
+        let corpora = trained.chain(self.held_out.iter().map(|corpus| ("held-out share of", corpus)));
+        let corpora = corpora.map(|(what, corpus)| Ok((format!("{what} {}", corpus.name), digest(&corpus.documents)?)));
+        let tasks = self.tasks.iter().map(|task| {
+            let splits = [&task.train, &task.dev, &task.test];
+            Ok((format!("task {}", task.name), digest(&[digest(&task.labels)?, digest(splits)?])?))
+        });
+        corpora.chain(tasks).collect()
+    }
+}
+
+/// SHA-256 of the items as JSON, one a line; its first 16 bytes in hexadecimal.
+fn digest(items: impl IntoIterator<Item = impl Serialize>) -> Result<String> {
+    let mut hash = Sha256::new();
+    for item in items {
+        hash.update(serde_json::to_vec(&item)?);
+        hash.update(b"\n");
+    }
+    Ok(hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn from_world(world: World) -> Result<Materials> {
@@ -100,4 +125,64 @@ fn from_folder(source: &FolderSource, profile: &Profile) -> Result<Materials> {
         tokenizer,
         notes: Vec::new(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::text::Example;
+
+    /// A folder of four small corpora and a task, and a profile that reads them.
+    fn folder() -> Result<(tempfile::TempDir, Profile)> {
+        let folder = tempfile::tempdir()?;
+        let mut profile = Profile::text(folder.path());
+        profile.tasks.truncate(1);
+        profile.sources.clear();
+        let text = |domain: &str, row: usize| format!("{domain} text number {row} about {domain} and other things");
+        for name in ["news", "bio", "rev", "cs"] {
+            let documents = (0..200).map(|row| text(name, row)).collect();
+            Corpus::new(name, documents)?.save(folder.path().join("corpora").join(format!("{name}.txt")))?;
+        }
+        let example = |row: usize| Example { text: text("bio", 1_000 + row), text_pair: None, label: row % 2 };
+        let split = |first: usize, size: usize| (first..first + size).map(example).collect();
+        let labels = vec!["no".to_string(), "yes".to_string()];
+        let task = Task {
+            name: "chemprot".into(),
+            domain: None,
+            labels,
+            train: split(0, 20),
+            dev: split(20, 10),
+            test: split(30, 10),
+        };
+        task.save(folder.path().join("tasks/chemprot"))?;
+        Ok((folder, profile))
+    }
+
+    fn replace(path: &Path, from: &str, to: &str) -> Result<()> {
+        Ok(std::fs::write(path, std::fs::read_to_string(path)?.replacen(from, to, 1))?)
+    }
+
+    #[test]
+    fn a_changed_text_or_label_changes_the_fingerprint_of_what_it_belongs_to() -> Result<()> {
+        let (folder, profile) = folder()?;
+        let fingerprints = || Materials::of(&profile)?.fingerprints();
+        let before = fingerprints()?;
+        assert_eq!(before, fingerprints()?);
+        assert_eq!(before.len(), 4 + 4 + 1, "{before:?}");
+        let changed = |now: &Inputs| -> Vec<String> {
+            before.iter().filter(|(name, was)| now.get(*name) != Some(was)).map(|(name, _)| name.clone()).collect()
+        };
+        replace(&folder.path().join("tasks/chemprot/test.jsonl"), "\"label\":\"yes\"", "\"label\":\"no\"")?;
+        assert_eq!(changed(&fingerprints()?), ["task chemprot"]);
+        replace(&folder.path().join("corpora/cs.txt"), "number 7 ", "number 7,000 ")?;
+        // The text's hash decides whether it belongs to M_0's part, to the upgrade's or to what is held out.
+        let names = changed(&fingerprints()?);
+        assert!(
+            names.len() > 1 && !names.iter().any(|name| name.ends_with("bio") || name.ends_with("rev")),
+            "{names:?}"
+        );
+        Ok(())
+    }
 }

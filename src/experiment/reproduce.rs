@@ -1,5 +1,6 @@
 //! The main job: pre-train, tune, upgrade, recycle, and judge the claims.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Instant;
 
@@ -8,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tch::Device;
 
+use super::Inputs;
 use super::jobs::ledger;
 use super::materials::Materials;
 use super::pretraining::pretrain_lineage;
@@ -19,6 +21,9 @@ use crate::device::device_name;
 use crate::display::progress::say;
 use crate::files::{read_json, write_json};
 use crate::lineage::Lineage;
+
+/// Where a run keeps the fingerprints of its texts.
+const INPUTS: &str = "inputs.json";
 
 /// Where a run computes.
 #[derive(Clone, Copy, Debug)]
@@ -37,15 +42,17 @@ struct Clock {
 }
 
 /// Runs `profile` in the folder `out`: lineages, jobs, and the report with its claims. A run that was interrupted goes on; a folder
-/// of another profile is refused. Everything is kept: `lineage-0/`,
-/// `jobs/*.json`, `profile.json`, `report.{json,md,html}`. A claim that cannot be measured is missing from the report's claims, and its notes
+/// of another profile, or of a run on other texts, is refused. Everything is kept: `lineage-0/`,
+/// `jobs/*.json`, `profile.json`, `inputs.json`, `report.{json,md,html}`. A claim that cannot be measured is missing from the report's claims, and its notes
 /// say why ([`Report::is_complete`]).
 pub fn reproduce(profile: &Profile, place: Compute, out: &Path) -> Result<Report> {
     profile.validate()?;
     check_folder(profile, out)?;
     let materials = Materials::of(profile)?;
+    let inputs = checked_inputs(&materials, out)?;
     // Only now: a mistyped data folder must not mark the output folder as its own.
     write_json(out.join("profile.json"), profile)?;
+    write_json(out.join(INPUTS), &inputs)?;
     let clock_path = out.join("clock.json");
     let before: Clock = if clock_path.exists() { read_json(&clock_path)? } else { Clock::default() };
     let clock = Instant::now();
@@ -99,6 +106,23 @@ impl Report {
     pub fn is_complete(&self, profile: &Profile) -> bool {
         self.claims.len() == 4 * profile.methods.len()
     }
+}
+
+/// The texts' fingerprints. Refuses those that have changed since the run in `out` began: it would be of two kinds of texts. A
+/// run that has not written its own down, because an older program made it, is taken to have read these.
+fn checked_inputs(materials: &Materials, out: &Path) -> Result<Inputs> {
+    let (path, inputs) = (out.join(INPUTS), materials.fingerprints()?);
+    let before: Inputs = if path.exists() { read_json(&path)? } else { inputs.clone() };
+    let names: BTreeSet<&String> = before.keys().chain(inputs.keys()).collect();
+    let changed: Vec<&str> =
+        names.into_iter().filter(|name| before.get(*name) != inputs.get(*name)).map(String::as_str).collect();
+    ensure!(
+        changed.is_empty(),
+        "these texts are not those that the run in {} began with: {}; restore them, or choose another --out",
+        out.display(),
+        changed.join(", ")
+    );
+    Ok(inputs)
 }
 
 /// Refuses a folder that holds something else than a run of this profile.
