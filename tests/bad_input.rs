@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use recyclable::display::Progress;
+use recyclable::lineage::{Lineage, VersionRecord};
 use recyclable::model::{Adapted, AdapterConfig, Method, RobertaConfig, Version};
 use recyclable::params::Theta;
 use recyclable::recycle::{Combined, Distill, Init, Recycle, Upgrade};
@@ -251,6 +252,25 @@ fn divergence_in_mid_run_keeps_the_last_good_checkpoint_and_its_error_says_where
         errors.push(error);
     }
     assert_eq!(errors[0], errors[1]);
+    Ok(())
+}
+
+#[test]
+fn a_crash_before_the_version_is_stored_loses_nothing() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let lineage = Lineage::open(folder.path())?;
+    let (base, checkpoint) = (version(1)?, lineage.checkpoint_path("M_0"));
+    let first = pretrained(&base, &pretraining(25), Some(&checkpoint))?;
+    let cursor = recyclable::params::read_safetensors(&checkpoint)?.metadata["recyclable-checkpoint"].clone();
+    assert_eq!(serde_json::from_str::<Value>(&cursor)?["step"], 20, "the last checkpoint is still there");
+    // The version is gone with the process that held it; the same command goes on from the checkpoint.
+    let again = pretrained(&base, &pretraining(25), Some(&checkpoint))?;
+    assert_eq!(again.fingerprint()?, first.fingerprint()?);
+    // What an interruption has left half proven goes as well.
+    std::fs::write(checkpoint.with_file_name("checkpoint.safetensors.unproven"), "half")?;
+    lineage.save_version("M_0", &again, VersionRecord::default())?;
+    let left: Vec<_> = std::fs::read_dir(lineage.folder("M_0"))?.collect::<std::io::Result<_>>()?;
+    assert!(left.iter().all(|entry| !entry.file_name().to_string_lossy().contains("checkpoint")), "{left:?}");
     Ok(())
 }
 

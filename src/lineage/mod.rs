@@ -24,6 +24,7 @@ pub use verify::Finding;
 
 use crate::files::{fingerprint, read_json, write_json};
 use crate::model::{Adapted, Card, Version};
+use crate::train::remove_checkpoint;
 use record::check_name;
 
 const RECORD: &str = "version.json";
@@ -129,7 +130,7 @@ impl Lineage {
         }
     }
 
-    /// Stores a version; its record, with fingerprints filled in, is written last. A checkpoint is removed.
+    /// Stores a version; its record, with fingerprints filled in, is written last. Then the checkpoint of its pre-training is removed.
     ///
     /// Errors when the parent is not there, and when a complete version of this name with another fingerprint is: remove it
     /// first ([`Lineage::remove_version`]).
@@ -158,11 +159,7 @@ impl Lineage {
         record.files =
             FILES.iter().map(|file| Ok((file.to_string(), fingerprint(folder.join(file))?))).collect::<Result<_>>()?;
         write_json(folder.join(RECORD), &record)?;
-        let checkpoint = self.checkpoint_path(name);
-        if checkpoint.exists() {
-            std::fs::remove_file(&checkpoint).with_context(|| format!("cannot remove {}", checkpoint.display()))?;
-        }
-        Ok(())
+        remove_checkpoint(self.checkpoint_path(name))
     }
 
     /// Removes a version, complete or not.

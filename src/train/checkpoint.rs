@@ -44,8 +44,10 @@ pub(crate) fn prove(path: &Path) -> Result<()> {
         .with_context(|| format!("cannot rename {} to {}", written.display(), path.display()))
 }
 
-/// Removes what a finished run no longer needs.
-pub(crate) fn remove(path: &Path) -> Result<()> {
+/// Removes what a pre-training with this `checkpoint` path left there, if anything: its version is stored, or is to be trained
+/// from the beginning.
+pub fn remove_checkpoint(path: impl AsRef<Path>) -> Result<()> {
+    let path = path.as_ref();
     for path in [path, &unproven(path)] {
         match std::fs::remove_file(path) {
             Err(error) if error.kind() != ErrorKind::NotFound => {

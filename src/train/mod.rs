@@ -8,6 +8,7 @@ mod schedule;
 mod trainer;
 mod tune;
 
+pub use checkpoint::remove_checkpoint;
 pub use metrics::{Evaluation, Metric, Scores, accuracy, evaluate, macro_f1};
 pub use optim::{AdamW, Optimisation};
 pub use pretrain::{PretrainConfig, PretrainRun, held_out_loss, pretrain};

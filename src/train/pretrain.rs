@@ -84,8 +84,12 @@ pub struct PretrainRun {
 
 /// Continues the masked-LM pre-training of `base` on `corpus`, with a fresh optimizer.
 ///
-/// With a `checkpoint` path the run writes its state there now and then, takes it up again after an interruption, and
-/// removes it when done. A loss that is not finite stops the run, names the step and leaves the checkpoint.
+/// With a `checkpoint` path the run writes its state there now and then, and takes it up again after an interruption. The last
+/// one stays when the run is done, because what it returns can still be lost: remove it with [`remove_checkpoint`] once the
+/// version is stored ([`Lineage::save_version`](crate::lineage::Lineage::save_version) does). A loss that is not finite stops the
+/// run, names the step and leaves the last good checkpoint.
+///
+/// [`remove_checkpoint`]: super::remove_checkpoint
 pub fn pretrain(
     base: &Version,
     corpus: &Corpus,
@@ -139,7 +143,6 @@ pub fn pretrain(
         backbone: model.backbone().to_device(Device::Cpu)?,
         lm_head: model.head().to_device(Device::Cpu)?,
     };
-    checkpoint.map_or(Ok(()), checkpoint::remove)?;
     Ok(PretrainRun { version, losses, seconds: clock.elapsed().as_secs_f64(), tokens_per_second: speed, truncated })
 }
 
