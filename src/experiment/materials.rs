@@ -1,12 +1,15 @@
 //! The texts of a run: what is pre-trained on, what is held out, and the tasks.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::Inputs;
 use super::profile::{FolderSource, Profile, Source};
-use crate::text::{Corpus, Task, Tokenizer, World};
+use crate::display::thousands;
+use crate::text::{Corpus, Sequences, Task, TaskData, Tokenizer, World};
 
 /// The share of documents, by hash, that nothing is ever pre-trained on.
 const HELD_OUT: f64 = 0.02;
@@ -23,7 +26,7 @@ pub struct Materials {
     /// The profile's tasks and its other sources, cut to its limits.
     pub tasks: Vec<Task>,
     pub tokenizer: Tokenizer,
-    /// What a reader should know: overlaps, leaks.
+    /// What a reader should know: overlaps, leaks, texts that are cut off.
     pub notes: Vec<String>,
 }
 
@@ -59,7 +62,39 @@ impl Materials {
             tasks.push(task.limit(limits.train, limits.dev, limits.test, profile.seed));
         }
         materials.tasks = tasks;
+        let cut = materials.truncations(profile)?;
+        materials.notes.extend(cut);
         Ok(materials)
+    }
+
+    /// How many texts of each task and corpus are longer than the models are given them. Packing cuts nothing off.
+    fn truncations(&self, profile: &Profile) -> Result<Vec<String>> {
+        let mut notes = Vec::new();
+        let mut count = |name: &str, cut: usize, all: usize, length: usize| {
+            if cut > 0 {
+                let (cut, all) = (thousands(cut as i64), thousands(all as i64));
+                notes.push(format!("{name}: {cut} of {all} texts are longer than {length} tokens and are cut off"));
+            }
+        };
+        let trained = std::iter::once((&self.initial, &profile.initial));
+        for (corpus, config) in trained.chain(self.upgrades.iter().map(|corpus| (corpus, &profile.upgrade))) {
+            if !config.packing {
+                let sequences = Sequences::one_a_document(corpus, &self.tokenizer, config.max_length)?;
+                count(&corpus.name, sequences.truncated, corpus.len(), config.max_length);
+            }
+        }
+        let plans = profile.methods.iter().flat_map(|plan| [&plan.full_data, &plan.few_shot]);
+        let lengths: BTreeSet<usize> = plans.map(|config| config.max_length).collect();
+        for (task, &length) in self.tasks.iter().flat_map(|task| lengths.iter().map(move |length| (task, length))) {
+            let (mut cut, mut all) = (0, 0);
+            for split in [&task.train, &task.dev, &task.test] {
+                let data = TaskData::new(split, &self.tokenizer, length)
+                    .with_context(|| format!("a split of task {}", task.name))?;
+                (cut, all) = (cut + data.truncated(), all + data.len());
+            }
+            count(&task.name, cut, all, length);
+        }
+        Ok(notes)
     }
 
     /// The task of this name.
@@ -115,7 +150,7 @@ fn from_folder(source: &FolderSource, profile: &Profile) -> Result<Materials> {
     let initial = Corpus::new(format!("{} and others", source.initial), documents)?;
     let tokenizer = Tokenizer::train_bpe(initial.iter(), source.vocab_size)?;
     let names = profile.tasks.iter().map(|task| &task.name).chain(profile.sources.iter().map(|other| &other.task));
-    let names: std::collections::BTreeSet<&String> = names.collect();
+    let names: BTreeSet<&String> = names.collect();
     let tasks = names.into_iter().map(|name| Task::load(source.folder.join("tasks").join(name)));
     Ok(Materials {
         held_out: std::iter::once(&first).chain(&others).map(|corpus| corpus.by_hash(0.0, HELD_OUT)).collect(),
@@ -183,6 +218,26 @@ mod tests {
             names.len() > 1 && !names.iter().any(|name| name.ends_with("bio") || name.ends_with("rev")),
             "{names:?}"
         );
+        Ok(())
+    }
+
+    #[test]
+    fn texts_that_are_cut_off_are_counted_in_the_notes() -> Result<()> {
+        let (folder, mut profile) = folder()?;
+        let cut = |profile: &Profile| -> Result<Vec<String>> {
+            let notes = Materials::of(profile)?.notes;
+            Ok(notes.into_iter().filter(|note| note.contains("cut off")).collect())
+        };
+        assert_eq!(cut(&profile)?, Vec::<String>::new());
+        let path = folder.path().join("tasks/chemprot/dev.jsonl");
+        replace(&path, "and other things", &"and other things ".repeat(40))?;
+        let path = folder.path().join("corpora/rev.txt");
+        std::fs::write(&path, std::fs::read_to_string(&path)?.replace("and", &"and more ".repeat(40)))?;
+        assert_eq!(cut(&profile)?, ["chemprot: 1 of 40 texts are longer than 64 tokens and are cut off"]);
+        profile.upgrade.packing = false;
+        let (all, notes) = (Materials::of(&profile)?.upgrades[1].len(), cut(&profile)?);
+        let note = format!("rev: {all} of {all} texts are longer than 64 tokens and are cut off");
+        assert!(notes.len() == 2 && notes.contains(&note), "{notes:?}");
         Ok(())
     }
 }
