@@ -1,5 +1,6 @@
 //! What a `reproduce` run does, as plain data: every dial is a field.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -80,6 +81,9 @@ pub struct TaskPlan {
     pub name: String,
     pub targets: Vec<usize>,
 }
+
+/// How another task may be related to the first.
+const RELATIONS: [&str; 2] = ["similar", "different"];
 
 /// Weights tuned on another task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -237,6 +241,20 @@ impl Profile {
                 bail!("task {} names version {target} as a target, but the last one is {upgrades}", task.name);
             }
         }
+        let tasks = self.tasks.iter().map(|task| task.name.as_str());
+        if let Some(name) = first_repeated(tasks) {
+            bail!("the task {name} stands in tasks twice: claims are averaged over different ones");
+        }
+        if let Some(name) = first_repeated(self.method_names()) {
+            bail!("two methods are {name}: results are kept by the method's name, so each can stand there once");
+        }
+        for OtherSource { task, relation } in &self.sources {
+            ensure!(
+                RELATIONS.contains(&relation.as_str()),
+                "the source {task} has the relation {relation:?}: it is {}",
+                RELATIONS.join(" or ")
+            );
+        }
         for plan in &self.methods {
             plan.full_data.validate().context("full_data")?;
             plan.few_shot.validate().context("few_shot")?;
@@ -272,6 +290,12 @@ impl Default for FewShotPlan {
             published,
         }
     }
+}
+
+/// The first name that stood there before.
+fn first_repeated<'a>(names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let mut seen = BTreeSet::new();
+    names.into_iter().find(|name| !seen.insert(*name))
 }
 
 /// What the two profiles' tuning differs in.
@@ -323,6 +347,21 @@ mod tests {
             assert_eq!(back, profile);
         }
         Ok(())
+    }
+
+    #[test]
+    fn a_task_or_method_named_twice_and_an_unknown_relation_are_refused() {
+        let refusal = |change: fn(&mut Profile)| {
+            let mut profile = Profile::tiny();
+            change(&mut profile);
+            profile.validate().err().map_or("it was not refused".to_string(), |error| error.to_string())
+        };
+        let error = refusal(|profile| profile.tasks.push(profile.tasks[1].clone()));
+        assert!(error.contains("the task bio_relation stands in tasks twice"), "{error}");
+        let error = refusal(|profile| profile.methods.push(profile.methods[0].clone()));
+        assert!(error.contains("two methods are full"), "{error}");
+        let error = refusal(|profile| profile.sources[0].relation = "akin".into());
+        assert!(error.contains("bio_field has the relation \"akin\": it is similar or different"), "{error}");
     }
 
     #[test]
