@@ -11,7 +11,7 @@ use super::profile::{Profile, Source as TextSource};
 use super::runs::{INDEPENDENT, Outcome, Run, Source, UNTRAINED, Way, What, version_name};
 use super::stages;
 use crate::lineage::{Lineage, VersionRecord};
-use crate::stats;
+use crate::stats::{self, Interval};
 use crate::text::Task;
 
 /// Resamples of a bootstrap over test texts.
@@ -122,12 +122,10 @@ impl<'a> Summary<'a> {
         if !self.real_text() {
             return Ok(claim);
         }
-        let original = self.weighted_right(method, &What::Outdated, "M0")?;
-        let versions = self.versions()[1..]
-            .iter()
-            .map(|v| self.weighted_right(method, &What::Outdated, v))
-            .collect::<Result<Vec<_>>>()?;
-        let interval = stats::bootstrap(original.len(), RESAMPLES, self.profile.seed, |rows| {
+        let right = |version: &str| self.weighted_right(method, |_| What::Outdated, version);
+        let original = right("M0")?;
+        let versions = self.versions()[1..].iter().map(|version| right(version)).collect::<Result<Vec<_>>>()?;
+        let interval = stats::bootstrap(&self.test_sizes()?, RESAMPLES, self.profile.seed, |rows| {
             let mean = |right: &[f64]| rows.iter().map(|&row| right[row]).sum::<f64>() / rows.len() as f64;
             let moved = versions.iter().map(|right| mean(right)).sum::<f64>() / versions.len() as f64;
             (moved - chance) / (mean(&original) - chance)
@@ -146,7 +144,13 @@ impl<'a> Summary<'a> {
                 })
                 .collect()
         };
-        claims::initialization(name, &(0..self.profile.seeds).map(of_seed).collect::<Result<Vec<_>>>()?)
+        let claim = claims::initialization(name, &(0..self.profile.seeds).map(of_seed).collect::<Result<Vec<_>>>()?)?;
+        if !self.real_text() {
+            return Ok(claim);
+        }
+        let init = |task: &str| What::Init { target: 1, from: Source::Outdated { task: task.to_string() } };
+        let interval = self.bootstrap_difference(method, init, |_| What::Conventional { target: 1 })?;
+        Ok(claim.with_bootstrap_of("best-score difference", &interval))
     }
 
     /// Steps by dev; best scores on test, of the models that dev chose.
@@ -190,16 +194,31 @@ impl<'a> Summary<'a> {
         if !self.real_text() {
             return Ok(claim);
         }
-        let right = |way| self.weighted_right(method, &What::FewShot { target: 1, way }, "test");
-        let differences = stats::differences(&right(one)?, &right(other)?)?;
-        Ok(claim.with_bootstrap(&stats::bootstrap_mean(&differences, RESAMPLES, self.profile.seed)?))
+        let student = |way| move |_: &str| What::FewShot { target: 1, way };
+        Ok(claim.with_bootstrap(&self.bootstrap_difference(method, student(one), student(other))?))
     }
 
-    /// For every test text of all tasks, how often it was right over seeds and lineages, weighted so that tasks count alike.
-    fn weighted_right(&self, method: usize, what: &What, name: &str) -> Result<Vec<f64>> {
-        let tasks = self.tasks();
-        let sizes =
-            tasks.iter().map(|task| Ok(self.materials.task(task)?.test.len())).collect::<Result<Vec<usize>>>()?;
+    /// The difference of two runs' test accuracy when each task's texts are drawn anew, tasks counting alike.
+    fn bootstrap_difference(
+        &self,
+        method: usize,
+        one: impl Fn(&str) -> What,
+        other: impl Fn(&str) -> What,
+    ) -> Result<Interval> {
+        let (one, other) = (self.weighted_right(method, one, "test")?, self.weighted_right(method, other, "test")?);
+        let differences = stats::differences(&one, &other)?;
+        stats::bootstrap_mean(&differences, &self.test_sizes()?, RESAMPLES, self.profile.seed)
+    }
+
+    /// How many test texts each task has.
+    fn test_sizes(&self) -> Result<Vec<usize>> {
+        self.tasks().iter().map(|task| Ok(self.materials.task(task)?.test.len())).collect()
+    }
+
+    /// For every test text of all tasks, how often a task's run was right over seeds and lineages, weighted so that tasks count
+    /// alike.
+    fn weighted_right(&self, method: usize, what: impl Fn(&str) -> What, name: &str) -> Result<Vec<f64>> {
+        let (tasks, sizes) = (self.tasks(), self.test_sizes()?);
         let all: usize = sizes.iter().sum();
         let repeats = (self.profile.lineages * self.profile.seeds) as f64;
         let mut values = Vec::with_capacity(all);
@@ -207,7 +226,7 @@ impl<'a> Summary<'a> {
             let mut sums = vec![0.0; size];
             for (lineage, seed) in (0..self.profile.lineages).flat_map(|l| (0..self.profile.seeds).map(move |s| (l, s)))
             {
-                let outcome = self.outcome(lineage, seed, method, task, what)?;
+                let outcome = self.outcome(lineage, seed, method, task, &what(task))?;
                 let right =
                     outcome.right.get(name).with_context(|| format!("a run on {task} keeps no answers for {name}"))?;
                 sums.iter_mut().zip(right).for_each(|(sum, &right)| *sum += f64::from(right));
