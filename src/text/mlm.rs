@@ -79,6 +79,13 @@ pub struct MlmData {
     orders: Recent<usize, Vec<u32>>,
 }
 
+/// A token to predict: where it stands in a batch, and what the model reads in its place.
+struct Hidden {
+    row: usize,
+    column: usize,
+    read: i64,
+}
+
 /// What masking has to know of a tokenizer.
 #[derive(Debug)]
 struct Vocabulary {
@@ -141,17 +148,25 @@ impl MlmData {
         let sequences: Vec<&[i64]> = (first..first + self.batch_size)
             .map(|place| self.sequences[self.order(place / count)[place % count] as usize].as_slice())
             .collect();
-        self.hide(&sequences, &mut seed::rng(self.seed, "mlm-mask", step as u64))
+        self.hide(&sequences, &self.draw(&sequences, &mut seed::rng(self.seed, "mlm-mask", step as u64))?)
     }
 
-    /// Every sequence once, in order of length, with masks that depend on the seed and the sequences alone.
+    /// Every sequence once, in order of length. What is hidden is drawn for each sequence by itself, at least one token, so that
+    /// the questions depend on the seed and the sequences alone, not on how they are batched.
     pub fn evaluation_batches(&self) -> Result<Vec<MlmBatch>> {
-        let mut sequences: Vec<&[i64]> = self.sequences.iter().map(Vec::as_slice).collect();
-        sequences.sort_by_key(|ids| ids.len());
-        let batches = sequences.chunks(self.batch_size).enumerate();
-        batches
-            .map(|(index, batch)| self.hide(batch, &mut seed::rng(self.seed, "mlm-mask-eval", index as u64)))
-            .collect()
+        let mut rows: Vec<usize> = (0..self.len()).collect();
+        rows.sort_by_key(|&row| self.sequences[row].len());
+        let batch = |rows: &[usize]| {
+            let sequences: Vec<&[i64]> = rows.iter().map(|&row| self.sequences[row].as_slice()).collect();
+            let mut hidden = Vec::new();
+            for (at, &row) in rows.iter().enumerate() {
+                let mut rng = seed::rng(self.seed, "mlm-mask-eval", row as u64);
+                let drawn = self.draw(&sequences[at..=at], &mut rng)?;
+                hidden.extend(drawn.into_iter().map(|one| Hidden { row: at, ..one }));
+            }
+            self.hide(&sequences, &hidden)
+        };
+        rows.chunks(self.batch_size).map(batch).collect()
     }
 
     fn order(&self, epoch: usize) -> std::sync::Arc<Vec<u32>> {
@@ -162,31 +177,38 @@ impl MlmData {
         })
     }
 
-    fn hide(&self, sequences: &[&[i64]], rng: &mut impl Rng) -> Result<MlmBatch> {
-        let vocabulary = &self.vocabulary;
-        let longest = sequences.iter().map(|ids| ids.len()).max().unwrap_or(0);
-        let can_be_hidden = |row: usize, column: &usize| vocabulary.can_be_hidden(sequences[row][*column]);
+    /// Chooses tokens of `sequences`, at least one, and what the model reads in their place.
+    fn draw(&self, sequences: &[&[i64]], rng: &mut impl Rng) -> Result<Vec<Hidden>> {
+        let can_be_hidden = |row: usize, column: &usize| self.vocabulary.can_be_hidden(sequences[row][*column]);
         let mut chosen = Vec::new();
         for (row, sequence) in sequences.iter().enumerate() {
             let columns = (0..sequence.len()).filter(|column| can_be_hidden(row, column));
             chosen.extend(columns.filter(|_| rng.random_bool(self.masking.probability)).map(|column| (row, column)));
         }
         if chosen.is_empty() {
-            // Rare with small batches; without a target there is no loss, so one token is hidden after all.
+            // Rare with large batches; without a target there is no loss, so one token is hidden after all.
             let row = rng.random_range(0..sequences.len());
             let columns: Vec<usize> = (0..sequences[row].len()).filter(|column| can_be_hidden(row, column)).collect();
             let column = columns.choose(rng).context("a sequence has no token that could be hidden")?;
             chosen.push((row, *column));
         }
+        let hidden = chosen.into_iter();
+        Ok(hidden
+            .map(|(row, column)| Hidden { row, column, read: self.replacement(sequences[row][column], rng) })
+            .collect())
+    }
+
+    /// The batch of `sequences` in which these tokens are hidden.
+    fn hide(&self, sequences: &[&[i64]], hidden: &[Hidden]) -> Result<MlmBatch> {
+        let longest = sequences.iter().map(|ids| ids.len()).max().unwrap_or(0);
         let mut ids: Vec<Vec<i64>> = sequences.iter().map(|ids| ids.to_vec()).collect();
         let (mut positions, mut labels) = (Vec::new(), Vec::new());
-        for (row, column) in chosen {
+        for &Hidden { row, column, read } in hidden {
             positions.push((row * longest + column) as i64);
-            labels.push(ids[row][column]);
-            ids[row][column] = self.replacement(ids[row][column], rng);
+            labels.push(std::mem::replace(&mut ids[row][column], read));
         }
         Ok(MlmBatch {
-            tokens: TokenBatch::new(&ids, vocabulary.pad)?,
+            tokens: TokenBatch::new(&ids, self.vocabulary.pad)?,
             positions: Tensor::f_from_slice(&positions)?,
             labels: Tensor::f_from_slice(&labels)?,
         })
@@ -313,6 +335,34 @@ mod tests {
         for (one, other) in once.iter().zip(&twice) {
             assert_eq!(read(one)?, read(other)?);
         }
+        Ok(())
+    }
+
+    #[test]
+    fn evaluation_asks_the_same_questions_whatever_the_batch_size() -> Result<()> {
+        let questions = |batch_size: usize| -> Result<Vec<(Vec<i64>, Vec<i64>)>> {
+            let mut all = Vec::new();
+            for batch in data(batch_size, MaskingConfig::default(), 5)?.evaluation_batches()? {
+                let ((read, original), columns) = (read(&batch)?, batch.tokens.size().1 as usize);
+                let ordinary = |row: &[i64]| row.iter().copied().filter(|&id| id != 1).collect::<Vec<_>>();
+                all.extend(read.chunks(columns).zip(original.chunks(columns)).map(|(r, o)| (ordinary(r), ordinary(o))));
+            }
+            Ok(all)
+        };
+        let one_by_one = questions(1)?;
+        assert!(one_by_one.len() == 64 && one_by_one.iter().any(|(read, original)| read != original));
+        for batch_size in [7, 64] {
+            assert_eq!(questions(batch_size)?, one_by_one);
+        }
+        Ok(())
+    }
+
+    /// Computed before evaluation had masks of its own: runs must repeat across versions of this crate.
+    #[test]
+    fn training_masks_stay_what_they_were() -> Result<()> {
+        let batch = data(4, MaskingConfig::default(), 5)?.batch(3)?;
+        assert_eq!(Vec::<i64>::try_from(&batch.positions)?, [4, 11, 33, 83, 86, 97, 120, 123, 124, 127]);
+        assert_eq!(read(&batch)?.0.iter().sum::<i64>(), 2253);
         Ok(())
     }
 

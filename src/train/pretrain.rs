@@ -146,8 +146,8 @@ pub fn pretrain(
     Ok(PretrainRun { version, losses, seconds: clock.elapsed().as_secs_f64(), tokens_per_second: speed, truncated })
 }
 
-/// Mean masked-LM loss of a version over a corpus, in nats a masked token; masks depend on `config.seed` alone, so versions
-/// are asked the same questions.
+/// Mean masked-LM loss of a version over a corpus, in nats a masked token; masks depend on the texts and `config.seed` alone, so
+/// versions are asked the same questions, whatever the batch size.
 pub fn held_out_loss(version: &Version, corpus: &Corpus, config: &PretrainConfig, device: Device) -> Result<f64> {
     check_length(version, config.max_length)?;
     let sequences = sequences(version, corpus, config)?;
