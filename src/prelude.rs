@@ -10,5 +10,5 @@ pub use crate::lineage::{Lineage, VersionRecord};
 pub use crate::model::{Adapted, AdapterConfig, LoraConfig, Method, Model, RobertaConfig, Version};
 pub use crate::params::{Delta, Theta};
 pub use crate::recycle::{Combined, Distill, DistillConfig, Init, Recycle, Upgrade};
-pub use crate::text::{Corpus, Task, TaskData, Tokenizer, World, WorldConfig};
+pub use crate::text::{Corpus, Task, TaskData, Text, Tokenizer, World, WorldConfig};
 pub use crate::train::{Optimisation, PretrainConfig, Start, TuneConfig, evaluate, held_out_loss, pretrain, tune};

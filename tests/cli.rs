@@ -144,7 +144,13 @@ fn a_model_is_pretrained_tuned_upgraded_and_its_weights_recycled() -> Result<()>
     let init = desk.json(&format!("{recycle} --adapted M_0/topic.full.0 --method init"))?;
     assert_eq!((&init["recycled"], &init["examples"]["train"]), (&json!("init"), &json!(6)));
     desk.json(&format!("{recycle} --adapted M_0/topic.full.0 --method distill --layers 0,1 --unlabelled bio.txt"))?;
-    desk.json(&format!("{recycle} --adapted M_0/topic.adapter.0 --method combined --id both"))?;
+    std::fs::write(
+        desk.path("pairs.jsonl"),
+        "{\"sentence1\": \"the river\", \"sentence2\": \"the cell\"}\n".repeat(3),
+    )?;
+    desk.json(&format!(
+        "{recycle} --adapted M_0/topic.adapter.0 --method combined --id both --unlabelled pairs.jsonl"
+    ))?;
     let other = "recycle --lineage L --version M_1 --adapted M_0/topic.full.0 --task other --method init --steps 3";
     assert_eq!(desk.json(other)?["labels"], json!(["no", "yes"]));
     // Once more, into a third version: everything saved can be recycled a second time.

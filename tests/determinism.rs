@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use recyclable::display::Progress;
 use recyclable::model::{AdapterConfig, LoraConfig, Method, RobertaConfig, Version};
 use recyclable::recycle::{Combined, Distill, DistillConfig, HiddenTokens, Recycle, Upgrade};
-use recyclable::text::{World, WorldConfig};
+use recyclable::text::{Text, World, WorldConfig};
 use recyclable::train::{Optimisation, PretrainConfig, Start, TuneConfig, TuneRun, pretrain, remove_checkpoint, tune};
 use tch::Device;
 
@@ -211,7 +211,7 @@ fn run_case(case: &str, seed: u64, out: &Path) -> Result<()> {
         by.recycle(upgrade, task, &config(Method::Full), Device::Cpu, &Progress::silent())
     };
     let distill = DistillConfig { tokens: HiddenTokens::All, ..Default::default() };
-    let unlabelled: Vec<String> = task.test.iter().map(|example| example.text.clone()).collect();
+    let unlabelled = task.test.iter().map(Text::from).collect();
     let run = match case {
         "full" => fresh(Method::Full)?,
         "adapter" => fresh(Method::Adapter(AdapterConfig::default()))?,

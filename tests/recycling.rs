@@ -7,7 +7,7 @@ use recyclable::display::Progress;
 use recyclable::model::{Adapted, AdapterConfig, LoraConfig, Method, Model, Version};
 use recyclable::params::Theta;
 use recyclable::recycle::{Combined, Distill, Init, Recycle, Upgrade};
-use recyclable::text::TaskData;
+use recyclable::text::{TaskData, Text};
 use recyclable::train::{Start, TuneConfig, TuneRun, evaluate, tune};
 use small::{LENGTH, task, tuning, version};
 use tch::Device;
@@ -153,5 +153,24 @@ fn recycled_weights_can_be_saved_loaded_and_recycled_a_second_time() -> Result<(
             assert_eq!(third.last.card.ancestry, ancestry, "{}", way.name());
         }
     }
+    Ok(())
+}
+
+#[test]
+fn both_halves_of_an_unlabelled_pair_are_asked_about() -> Result<()> {
+    let (old, new, task) = (version(1)?, version(2)?, task(&["high", "low"]));
+    let config = tuning(Method::Full, 4);
+    let outdated = run(&old, Start::Fresh, &config)?.best;
+    let upgrade = Upgrade { old: &old, outdated: &outdated, new: &new };
+    let student = |unlabelled: Vec<Text>| -> Result<Theta> {
+        let distill = Distill { unlabelled, ..Distill::default() };
+        Ok(distill.recycle(upgrade, &task, &config, CPU, &Progress::silent())?.last.head)
+    };
+    let halves = |second: Option<&str>| -> Vec<Text> {
+        (0..8).map(|row| Text { text_pair: second.map(str::to_string), ..Text::from(format!("w{row}")) }).collect()
+    };
+    assert!(!differ(&student(halves(Some("w3 w4")))?, &student(halves(Some("w3 w4")))?)?);
+    assert!(differ(&student(halves(Some("w3 w4")))?, &student(halves(None))?)?);
+    assert!(differ(&student(halves(Some("w3 w4")))?, &student(halves(Some("w13 w14")))?)?);
     Ok(())
 }

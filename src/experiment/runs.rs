@@ -15,7 +15,7 @@ use crate::lineage::Lineage;
 use crate::model::{Adapted, Model, Version};
 use crate::recycle::{Combined, Distill, Init, Recycle, Upgrade};
 use crate::seed;
-use crate::text::{Example, Task, TaskData};
+use crate::text::{Example, Task, TaskData, Text};
 use crate::train::{Metric, Start, TuneConfig, TuneRun, evaluate, tune};
 
 /// The name of M_i in a lineage.
@@ -271,7 +271,7 @@ impl<'a> Bench<'a> {
             Way::Logits => Box::new(Distill { distill: plan.logits.clone(), unlabelled: none() }),
             Way::AllTokens => Box::new(Distill { distill: plan.all_tokens.clone(), unlabelled: none() }),
             Way::Unlabelled => {
-                let texts = task.train.iter().map(|example| example.text.clone()).collect();
+                let texts = task.train.iter().map(Text::from).collect();
                 Box::new(Distill { distill: plan.logits.clone(), unlabelled: texts })
             }
         };

@@ -6,15 +6,15 @@ use tch::Device;
 use super::distill::distill_from;
 use super::{DistillConfig, Recycle, Upgrade};
 use crate::display::Progress;
-use crate::text::Task;
+use crate::text::{Task, Text};
 use crate::train::{Start, TuneConfig, TuneRun};
 
 /// Starts from M_{i+1} ⊕ Δ_i, the teacher's own weights, and distils from M_i ⊕ Δ_i.
 #[derive(Clone, Debug, Default)]
 pub struct Combined {
     pub distill: DistillConfig,
-    /// Texts without labels on which the teacher is asked as well.
-    pub unlabelled: Vec<String>,
+    /// Texts without labels, or pairs, on which the teacher is asked as well.
+    pub unlabelled: Vec<Text>,
 }
 
 impl Recycle for Combined {

@@ -9,7 +9,7 @@ use super::teacher::{Outputs, Teacher, outputs, token_weights};
 use super::{Recycle, Upgrade, same_labels};
 use crate::display::Progress;
 use crate::model::{Model, Pass};
-use crate::text::{Example, Task, TaskBatch, TaskData};
+use crate::text::{Example, Task, TaskBatch, TaskData, Text};
 use crate::train::{EncodedTask, Objective, Start, TuneConfig, TuneRun, tune_with};
 
 /// What the distillation loss is made of:
@@ -118,8 +118,8 @@ impl DistillConfig {
 #[derive(Clone, Debug, Default)]
 pub struct Distill {
     pub distill: DistillConfig,
-    /// Texts without labels on which the teacher is asked as well.
-    pub unlabelled: Vec<String>,
+    /// Texts without labels, or pairs, on which the teacher is asked as well.
+    pub unlabelled: Vec<Text>,
 }
 
 impl Recycle for Distill {
@@ -145,7 +145,7 @@ pub(super) fn distill_from(
     task: &Task,
     start: Start,
     distill: &DistillConfig,
-    unlabelled: &[String],
+    unlabelled: &[Text],
     config: &TuneConfig,
     device: Device,
     progress: &Progress,
@@ -157,8 +157,7 @@ pub(super) fn distill_from(
     let teacher =
         || Ok::<_, anyhow::Error>(upgrade.outdated.apply(upgrade.old, device)?.with_precision(config.precision));
     let labelled = Taught { teacher: Teacher::new(teacher()?, &data.train, distill)?, data: &data.train };
-    let extra: Vec<Example> =
-        unlabelled.iter().map(|text| Example { text: text.clone(), text_pair: None, label: 0 }).collect();
+    let extra: Vec<Example> = unlabelled.iter().map(Text::unlabelled).collect();
     let extra = match extra.is_empty() {
         true => None,
         false => Some(TaskData::new(&extra, &upgrade.new.tokenizer, config.max_length)?),

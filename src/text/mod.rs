@@ -18,7 +18,7 @@ pub use corpus::{Corpus, hash_share};
 pub use leaks::{LeakReport, Overlaps};
 pub use mlm::{MaskingConfig, MlmBatch, MlmData};
 pub use sequences::{Sequences, pack};
-pub use task::{Example, Task};
+pub use task::{Example, Task, Text};
 pub use task_data::{TaskBatch, TaskData};
 pub use tokenizer::{Encoding, Specials, Tokenizer};
 pub use world::{TaskCard, TaskKind, World, WorldConfig};

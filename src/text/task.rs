@@ -7,7 +7,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
-use super::corpus::read_utf8;
+use super::corpus::{Corpus, read_utf8};
 use super::leaks::Overlaps;
 use crate::files::{read_json, write_atomic, write_json};
 use crate::seed;
@@ -21,6 +21,15 @@ pub struct Example {
     pub text_pair: Option<String>,
     /// Index into [`Task::labels`].
     pub label: usize,
+}
+
+/// A text or a pair of texts that nobody has labelled.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Text {
+    /// The text, or the first of a pair.
+    pub text: String,
+    /// The second of a pair.
+    pub text_pair: Option<String>,
 }
 
 /// A classification task.
@@ -52,15 +61,51 @@ struct Line {
     text: Option<String>,
     sentence1: Option<String>,
     sentence2: Option<String>,
+    /// Null where it is missing.
+    #[serde(default)]
     label: serde_json::Value,
 }
 
 /// A line as read: where it stood, its texts and its label's name.
 struct Row {
     line: usize,
-    text: String,
-    text_pair: Option<String>,
+    text: Text,
     label: String,
+}
+
+impl Text {
+    /// Reads `.txt`, one text a line, or `.jsonl` with lines as in a task, in which labels may be missing and do not count.
+    ///
+    /// # Errors
+    /// Names the file, and the line where it is malformed; an empty file and another ending are refused.
+    pub fn load(path: impl AsRef<Path>) -> Result<Vec<Self>> {
+        let path = path.as_ref();
+        match path.extension().and_then(|ending| ending.to_str()) {
+            Some("jsonl") => {
+                let texts = read_lines(path, |_, line| Ok(read_line(line)?.0))?;
+                ensure!(!texts.is_empty(), "{} holds no text", path.display());
+                Ok(texts)
+            }
+            _ => Ok(Corpus::load(path)?.documents.into_iter().map(Self::from).collect()),
+        }
+    }
+
+    /// The same as an example of the first class.
+    pub(crate) fn unlabelled(&self) -> Example {
+        Example { text: self.text.clone(), text_pair: self.text_pair.clone(), label: 0 }
+    }
+}
+
+impl<S: Into<String>> From<S> for Text {
+    fn from(text: S) -> Self {
+        Self { text: text.into(), text_pair: None }
+    }
+}
+
+impl From<&Example> for Text {
+    fn from(example: &Example) -> Self {
+        Self { text: example.text.clone(), text_pair: example.text_pair.clone() }
+    }
 }
 
 impl Task {
@@ -208,35 +253,46 @@ impl Task {
 }
 
 fn read_rows(path: &Path) -> Result<Vec<Row>> {
-    let text = read_utf8(path)?;
-    let mut rows = Vec::new();
-    for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        let row = read_row(index + 1, line).with_context(|| format!("{}:{}", path.display(), index + 1))?;
-        rows.push(row);
-    }
+    let rows = read_lines(path, read_row)?;
     ensure!(!rows.is_empty(), "{} is empty: a split needs at least one line", path.display());
     Ok(rows)
 }
 
+/// `read` on the number and the text of every line that is not blank.
+fn read_lines<T>(path: &Path, read: impl Fn(usize, &str) -> Result<T>) -> Result<Vec<T>> {
+    let text = read_utf8(path)?;
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    lines
+        .map(|(index, line)| read(index + 1, line).with_context(|| format!("{}:{}", path.display(), index + 1)))
+        .collect()
+}
+
+const EXPECTED: &str = r#"expected {"text": …, "label": …} or {"sentence1": …, "sentence2": …, "label": …}"#;
+
 fn read_row(line_number: usize, line: &str) -> Result<Row> {
-    const EXPECTED: &str = r#"expected {"text": …, "label": …} or {"sentence1": …, "sentence2": …, "label": …}"#;
-    let line: Line = serde_json::from_str(line).context(EXPECTED)?;
-    let (text, text_pair) = match (line.text, line.sentence1, line.sentence2) {
-        (Some(text), None, None) => (text, None),
-        (None, Some(first), second) => (first, second),
-        _ => bail!("{EXPECTED}"),
-    };
-    let label = match line.label {
+    let (text, label) = read_line(line)?;
+    let label = match label {
         serde_json::Value::String(label) => label,
         serde_json::Value::Number(label) => label.to_string(),
         other => bail!("a label is a string or a number, not {other}"),
     };
-    Ok(Row { line: line_number, text, text_pair, label })
+    Ok(Row { line: line_number, text, label })
+}
+
+/// The texts of a line, and its label if it has one.
+fn read_line(line: &str) -> Result<(Text, serde_json::Value)> {
+    let line: Line = serde_json::from_str(line).context(EXPECTED)?;
+    let text = match (line.text, line.sentence1, line.sentence2) {
+        (Some(text), None, None) => Text::from(text),
+        (None, Some(text), text_pair) => Text { text, text_pair },
+        _ => bail!("{EXPECTED}"),
+    };
+    Ok((text, line.label))
 }
 
 fn number(path: &Path, rows: Vec<Row>, labels: &[String]) -> Result<Vec<Example>> {
     rows.into_iter()
-        .map(|Row { line, text, text_pair, label }| {
+        .map(|Row { line, text: Text { text, text_pair }, label }| {
             let label = labels.binary_search(&label).map_err(|_| {
                 anyhow!(
                     "{}:{line}: the label {label:?} does not occur in train.jsonl, which has {}",
@@ -307,6 +363,25 @@ mod tests {
     }
 
     #[test]
+    fn unlabelled_texts_are_read_one_a_line_or_as_a_tasks_lines_without_their_labels() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let read = |file: &str, lines: &str| -> Result<Vec<Text>> {
+            std::fs::write(folder.path().join(file), lines)?;
+            Text::load(folder.path().join(file))
+        };
+        assert_eq!(read("a.txt", "one\n\ntwo\n")?, ["one", "two"].map(Text::from));
+        let pair = Text { text: "x".into(), text_pair: Some("y".into()) };
+        let lines = "{\"text\": \"one\"}\n{\"sentence1\": \"x\", \"sentence2\": \"y\", \"label\": \"a\"}\n";
+        assert_eq!(read("a.jsonl", lines)?, [Text::from("one"), pair.clone()]);
+        assert_eq!(Text::from(&Example { text: "x".into(), text_pair: Some("y".into()), label: 3 }), pair);
+        let refusal = |file: &str, lines: &str| format!("{:#}", read(file, lines).unwrap_err());
+        assert!(refusal("b.jsonl", "{\"text\": \"x\"}\n{\"txt\": \"x\"}\n").contains("b.jsonl:2: expected"));
+        assert!(refusal("b.jsonl", "\n").contains("b.jsonl holds no text"));
+        assert!(refusal("b.csv", "x").contains("\"csv\""));
+        Ok(())
+    }
+
+    #[test]
     fn a_saved_task_loads_as_it_was() -> Result<()> {
         let mut before = task(&[2, 3]);
         before.domain = Some("bio".into());
@@ -328,6 +403,8 @@ mod tests {
         assert!(error.contains("train.jsonl:3") && error.contains("sentence1"), "{error}");
         let error = refusal(&(good.clone() + "{\"label\": \"a\"}\n"), &line("z", "a"))?;
         assert!(error.contains("train.jsonl:3"), "{error}");
+        let error = refusal(&(good.clone() + "{\"text\": \"x\"}\n"), &line("z", "a"))?;
+        assert!(error.contains("train.jsonl:3") && error.contains("a label is a string or a number"), "{error}");
         let error = refusal(&(good.clone() + "{\"text\": \"x\", \"label\": null}\n"), &line("z", "a"))?;
         assert!(error.contains("train.jsonl:3") && error.contains("null"), "{error}");
         let error = refusal(&(line("x", "a") + &line("y", "a")), &line("z", "a"))?;

@@ -8,7 +8,7 @@ use recyclable::display::Progress;
 use recyclable::files::fingerprint;
 use recyclable::lineage::Lineage;
 use recyclable::recycle::{Combined, Distill, DistillConfig, HiddenTokens, Init, KlReduction, LayerSet, Upgrade};
-use recyclable::text::Corpus;
+use recyclable::text::Text;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -43,7 +43,7 @@ struct Spec {
     /// What the new weights are called [default: TASK.METHOD.SEED]
     #[arg(long)]
     id: Option<String>,
-    /// Texts without labels on which the outdated model is asked as well: a corpus
+    /// Texts without labels on which the outdated model is asked as well: .txt, one a line, or .jsonl in a task's schema, pairs too
     #[arg(long, value_name = "FILE")]
     unlabelled: Option<PathBuf>,
     /// Between the labels (0) and the teacher's scores (1)
@@ -129,7 +129,7 @@ pub fn run(arguments: &Recycle) -> Result<ExitCode> {
     let way = required(&spec.method, "method")?;
     let (old_name, old_id) = adapted_name(&required(&spec.adapted, "adapted")?, &name);
     let unlabelled = match &spec.unlabelled {
-        Some(path) => Corpus::load(path)?.documents,
+        Some(path) => Text::load(path)?,
         None => Vec::new(),
     };
     let method: Box<dyn recyclable::recycle::Recycle> = match way.as_str() {
