@@ -116,6 +116,22 @@ impl Adapted {
         Ok(base.fingerprint()? == self.card.base)
     }
 
+    /// α·Δ: the backbone's difference times `alpha`; of adapters and LoRA the last linear map, which scales what they add to the
+    /// network. The head stays as it is.
+    pub fn scaled(&self, alpha: f64) -> Result<Adapted> {
+        let mut scaled = self.try_clone()?;
+        scaled.backbone = self.backbone.as_ref().map(|delta| delta.scale(alpha)).transpose()?;
+        if let Some(modules) = &mut scaled.modules {
+            for entry in modules.layout().clone().entries() {
+                if entry.name.contains(".up_proj.") || entry.name.contains(".lora_B.") {
+                    let value = modules.get(&entry.name)?.f_mul_scalar(alpha)?;
+                    modules.set(&entry.name, &value)?;
+                }
+            }
+        }
+        Ok(scaled)
+    }
+
     /// A copy.
     pub fn try_clone(&self) -> Result<Adapted> {
         Ok(Adapted {

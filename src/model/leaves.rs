@@ -48,6 +48,15 @@ impl Leaves {
         entries.filter(|(_, tensor)| tensor.requires_grad()).map(|(entry, _)| entry.name.clone()).collect()
     }
 
+    /// Tensors scale · leaf + offset, through which gradients reach the leaves.
+    pub fn affine(&self, scale: f64, offset: &Theta) -> Result<Leaves> {
+        self.layout.same_as(offset.layout())?;
+        let entries = self.layout.entries().iter().zip(&self.tensors);
+        let tensors = entries.map(|(entry, leaf)| Ok(leaf.f_mul_scalar(scale)?.f_add(&offset.view(&entry.name)?)?));
+        let tensors = tensors.collect::<Result<Vec<_>>>()?;
+        Ok(Leaves { layout: self.layout.clone(), tensors, index: self.index.clone() })
+    }
+
     /// One zeroed buffer that backward passes add the gradients of the trained leaves to; `None` when nothing is trained.
     ///
     /// Autograd adds to an existing gradient in place, so each leaf's is made once and pointed into the buffer.

@@ -7,6 +7,7 @@ mod leaves;
 mod load;
 mod lora;
 mod method;
+mod network;
 mod roberta;
 mod version;
 
@@ -25,11 +26,11 @@ use crate::device::Precision;
 use crate::params::{Theta, write_safetensors};
 use crate::seed;
 use crate::text::{TokenBatch, Tokenizer};
-use heads::{ClassifierHead, Head, LmHead, classifier_tensors};
+use heads::classifier_tensors;
 use leaves::Leaves;
 use lora::Lora;
 use method::module_tensors;
-use roberta::Roberta;
+pub(crate) use network::Network;
 pub(crate) use roberta::{Encoded, Pass, Rows};
 use version::{initialised, save_tokenizer};
 
@@ -46,8 +47,7 @@ pub struct Model {
     backbone: Part,
     modules: Option<Part>,
     head: Part,
-    net: Roberta,
-    head_net: Head,
+    network: Network,
 }
 
 /// Parameters and the leaves that share their memory.
@@ -110,12 +110,9 @@ impl Model {
     ) -> Result<Model> {
         let (backbone, head) = (Part::new(backbone)?, Part::new(head)?);
         let modules = modules.map(Part::new).transpose()?;
-        let net = Roberta::new(&config, &backbone.leaves, &method, modules.as_ref().map(|part| &part.leaves))?;
-        let head_net = if labels.is_empty() {
-            Head::MaskedLm(LmHead::new(&head.leaves, config.layer_norm_eps)?)
-        } else {
-            Head::Classifier(ClassifierHead::new(&head.leaves, &config)?)
-        };
+        let module_leaves = modules.as_ref().map(|part| &part.leaves);
+        let network =
+            Network::new(&config, &method, !labels.is_empty(), &backbone.leaves, module_leaves, &head.leaves)?;
         let trains = method.trains_backbone()?;
         backbone.leaves.set_trainable(&trains)?;
         if let Method::Matching(pattern) = &method {
@@ -136,12 +133,13 @@ impl Model {
             part.leaves.set_trainable(|_| true)?;
         }
         let precision = Precision::Fp32;
-        Ok(Model { config, method, labels, precision, backbone, modules, head, net, head_net })
+        Ok(Model { config, method, labels, precision, backbone, modules, head, network })
     }
 
     /// The same model computing its matrix products in another precision.
     pub fn with_precision(mut self, precision: Precision) -> Model {
         self.precision = precision.resolve(self.device());
+        self.network = self.network.with_kind(self.precision.kind(self.backbone.theta.device()));
         self
     }
 
@@ -192,6 +190,46 @@ impl Model {
         [Some(&self.backbone), self.modules.as_ref(), Some(&self.head)].into_iter().flatten()
     }
 
+    /// The network over this model's own parameters.
+    pub(crate) fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// The network at the point scale · θ + offset, where θ are this model's parameters: gradients of what it computes reach θ.
+    ///
+    /// `offset` has one vector for each part of the model, in their order.
+    pub(crate) fn network_at(&self, scale: f64, offset: &[Theta]) -> Result<Network> {
+        let moved = self.parts().zip(offset).map(|(part, offset)| part.leaves.affine(scale, offset));
+        let moved = moved.collect::<Result<Vec<_>>>()?;
+        let (backbone, modules, head) = match moved.as_slice() {
+            [backbone, head] if self.modules.is_none() => (backbone, None, head),
+            [backbone, modules, head] => (backbone, Some(modules), head),
+            _ => bail!("a model of {} parts cannot be moved by {} vectors", self.parts().count(), offset.len()),
+        };
+        let network = Network::new(&self.config, &self.method, !self.labels.is_empty(), backbone, modules, head)?;
+        Ok(network.with_kind(self.precision.kind(self.device())))
+    }
+
+    /// Overwrites every parameter with Σ weight · θ over `terms`, models of the same shape on the same device.
+    pub(crate) fn write_sum(&mut self, terms: &[(f64, &Model)]) -> Result<()> {
+        let parts: Vec<Vec<&Part>> = terms.iter().map(|(_, model)| model.parts().collect()).collect();
+        for (at, part) in self.parts_mut().enumerate() {
+            let of_part = terms.iter().zip(&parts).map(|((weight, _), parts)| {
+                Ok((*weight, &parts.get(at).context("the models have different parts")?.theta))
+            });
+            part.theta.write_sum(&of_part.collect::<Result<Vec<_>>>()?)?;
+        }
+        Ok(())
+    }
+
+    /// A copy with parameters of its own.
+    pub(crate) fn try_clone(&self) -> Result<Model> {
+        let modules = self.modules.as_ref().map(|part| part.theta.try_clone()).transpose()?;
+        let (backbone, head) = (self.backbone.theta.try_clone()?, self.head.theta.try_clone()?);
+        let (config, method, labels) = (self.config.clone(), self.method.clone(), self.labels.clone());
+        Ok(Model::wire(config, method, labels, backbone, modules, head)?.with_precision(self.precision))
+    }
+
     /// Names of the parameters that training moves.
     pub fn trainable(&self) -> Vec<String> {
         self.parts().flat_map(|part| part.leaves.trainable()).collect()
@@ -214,49 +252,29 @@ impl Model {
         Ok(names.into_iter().zip(gradients).collect())
     }
 
-    /// Runs the encoder.
-    pub(crate) fn encode(&self, tokens: &TokenBatch, mut pass: Pass) -> Result<(Encoded, Pass)> {
-        pass.kind = self.precision.kind(self.device());
-        let encoded = self.net.forward(&tokens.input_ids, tokens.attention_mask.as_ref(), &pass)?;
-        Ok((encoded, pass))
-    }
-
     /// Class scores (b, classes).
     pub fn logits(&self, tokens: &TokenBatch) -> Result<Tensor> {
         Ok(self.classify(tokens, Pass { rows: Rows::First, ..Pass::evaluation() })?.0)
     }
 
-    /// Class scores (b, classes) and whatever else the pass asked for.
     pub(crate) fn classify(&self, tokens: &TokenBatch, pass: Pass) -> Result<(Tensor, Encoded)> {
-        let Head::Classifier(head) = &self.head_net else { bail!("this is a masked language model, not a classifier") };
-        let (encoded, pass) = self.encode(tokens, pass)?;
-        Ok((head.forward(&encoded, &pass)?, encoded))
+        self.network.classify(tokens, pass)
     }
 
     /// Vocabulary scores: (b, t, vocabulary), or (m, vocabulary) for the flat positions (m) given as indices into b·t.
     pub fn mlm_logits(&self, tokens: &TokenBatch, positions: Option<&Tensor>) -> Result<Tensor> {
-        self.predict(tokens, positions, Pass::evaluation())
-    }
-
-    pub(crate) fn predict(&self, tokens: &TokenBatch, positions: Option<&Tensor>, mut pass: Pass) -> Result<Tensor> {
-        let Head::MaskedLm(head) = &self.head_net else { bail!("this is a classifier, not a masked language model") };
-        if let Some(positions) = positions {
-            pass.rows = Rows::At(positions.shallow_clone());
-        }
-        let (encoded, pass) = self.encode(tokens, pass)?;
-        let logits = head.forward(&encoded.last, self.net.word_embeddings(), &pass)?;
-        Ok(if positions.is_some() { logits.f_squeeze_dim(0)? } else { logits })
+        self.network.predict(tokens, positions, Pass::evaluation())
     }
 
     /// The embeddings' output and every layer's, each (b, t, h).
     pub fn hidden_states(&self, tokens: &TokenBatch) -> Result<Vec<Tensor>> {
-        Ok(self.encode(tokens, Pass { hidden_states: true, ..Pass::evaluation() })?.0.hidden_states)
+        Ok(self.network.encode(tokens, Pass { hidden_states: true, ..Pass::evaluation() })?.0.hidden_states)
     }
 
     /// Every layer's hidden states and attention weights (b, heads, t, t), by the explicit formula instead of the fused kernel.
     pub fn attentions(&self, tokens: &TokenBatch) -> Result<(Vec<Tensor>, Vec<Tensor>)> {
         let pass = Pass { hidden_states: true, attentions: true, ..Pass::evaluation() };
-        let encoded = self.encode(tokens, pass)?.0;
+        let encoded = self.network.encode(tokens, pass)?.0;
         Ok((encoded.hidden_states, encoded.attentions))
     }
 

@@ -154,6 +154,27 @@ impl Theta {
         Ok(Theta::from_flat(self.layout.clone(), self.flat.f_lerp(&other.flat, mu)?))
     }
 
+    /// Overwrites the numbers with Σ weight · θ over `terms`, piece by piece, so that a path of many points needs one buffer.
+    ///
+    /// Errors when a term has another layout.
+    pub fn write_sum(&mut self, terms: &[(f64, &Theta)]) -> Result<()> {
+        const PIECE: i64 = 1 << 18;
+        for (_, theta) in terms {
+            self.layout.same_as(&theta.layout)?;
+        }
+        let length = self.layout.buffer_len();
+        tch::no_grad(|| {
+            for start in (0..length).step_by(PIECE as usize) {
+                let piece = |flat: &Tensor| flat.f_narrow(0, start, PIECE.min(length - start));
+                let mut target = piece(&self.flat)?.f_zero_()?;
+                for (weight, theta) in terms {
+                    let _ = target.f_add_(&piece(&theta.flat)?.f_mul_scalar(*weight)?)?;
+                }
+            }
+            Ok(())
+        })
+    }
+
     /// ⟨self, other⟩, accumulated in double precision.
     pub fn dot(&self, other: &Theta) -> Result<f64> {
         self.layout.same_as(&other.layout)?;
@@ -266,6 +287,18 @@ mod tests {
         let (a, b) = (theta([0., 0., 4.], 1.), theta([4., 0., 0.], 3.));
         assert_eq!(Vec::<f32>::try_from(a.lerp(&b, 0.25)?.get("w")?)?, [1., 0., 3.]);
         assert_eq!(a.lerp(&b, 1.0)?.fingerprint()?, b.fingerprint()?);
+        Ok(())
+    }
+
+    #[test]
+    fn a_weighted_sum_is_written_over_what_was_there() -> Result<()> {
+        let (a, b, c) = (theta([1., 2., 3.], 4.), theta([0., 10., 0.], 0.), theta([0., 0., 100.], 1.));
+        let mut sum = theta([9.; 3], 9.);
+        sum.write_sum(&[(2.0, &a), (-1.0, &b), (0.5, &c)])?;
+        assert_eq!(Vec::<f32>::try_from(sum.get("w")?)?, [2., -6., 56.]);
+        assert_eq!(Vec::<f32>::try_from(sum.get("b.bias")?)?, [8.5]);
+        sum.write_sum(&[(1.0, &a), (0.0, &b)])?;
+        assert_eq!(sum.fingerprint()?, a.fingerprint()?);
         Ok(())
     }
 
