@@ -5,10 +5,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tch::{Device, Kind, Reduction, Tensor};
 
+use super::interpolation::{FixedEnd, Interpolation};
 use super::teacher::{Outputs, Teacher, outputs, token_weights};
 use super::{Recycle, Upgrade, same_labels};
 use crate::display::Progress;
-use crate::model::{Model, Pass};
+use crate::model::{Model, Network, Pass};
 use crate::text::{Example, Task, TaskBatch, TaskData, Text};
 use crate::train::{EncodedTask, Objective, Start, TuneConfig, TuneRun, tune_with};
 
@@ -17,7 +18,8 @@ use crate::train::{EncodedTask, Objective, Start, TuneConfig, TuneRun, tune_with
 /// L = (1 − α)·L_task + α·L_kd + β·L_hidden
 ///
 /// with L_task the cross-entropy with the labels, L_kd = T²·KL(softmax(t/T) ‖ softmax(s/T)) of teacher and student scores t, s,
-/// and L_hidden = ½·mean (H_t − H_s)² over chosen hidden states (paper.md 9.2; `trainer_kd.py` of the authors).
+/// and L_hidden = ½·mean (H_t − H_s)² over chosen hidden states (paper.md 9.2; `trainer_kd.py` of the authors). With
+/// `interpolation`, α·L_kd + β·L_hidden are taken at points between student and teacher as well.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DistillConfig {
@@ -32,6 +34,9 @@ pub struct DistillConfig {
     pub tokens: HiddenTokens,
     /// Compare hidden states scaled to unit length, as in Patient Knowledge Distillation.
     pub normalise: bool,
+    /// Points between student and teacher that have to agree with the teacher too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interpolation: Option<Interpolation>,
 }
 
 impl Default for DistillConfig {
@@ -44,6 +49,7 @@ impl Default for DistillConfig {
             layers: LayerSet::AllButLast,
             tokens: HiddenTokens::First,
             normalise: false,
+            interpolation: None,
         }
     }
 }
@@ -95,7 +101,7 @@ impl DistillConfig {
             "temperature {} must be positive",
             self.temperature
         );
-        Ok(())
+        self.interpolation.as_ref().map_or(Ok(()), Interpolation::validate)
     }
 
     /// The hidden states compared in a model of this many layers.
@@ -165,7 +171,17 @@ pub(super) fn distill_from(
     let unlabelled = extra
         .as_ref()
         .map(|data| Ok::<_, anyhow::Error>(Taught { teacher: Teacher::new(teacher()?, data, distill)?, data }));
-    let objective = Distillation { labelled, unlabelled: unlabelled.transpose()?, distill, config, device };
+    let fixed = distill.interpolation.as_ref().map(|_| {
+        ensure!(
+            upgrade.outdated.card.method == config.method,
+            "interpolation needs a teacher tuned by the student's method: it was tuned by {:?}, the student is by {:?}",
+            upgrade.outdated.card.method,
+            config.method
+        );
+        FixedEnd::new(upgrade, device)
+    });
+    let (unlabelled, fixed) = (unlabelled.transpose()?, fixed.transpose()?);
+    let objective = Distillation { labelled, unlabelled, fixed, distill, config, device };
     let recipe = json!({"tune": config, "distill": distill, "unlabelled": extra.as_ref().map_or(0, TaskData::len)});
     tune_with(upgrade.new, task, start, config, device, &data, &objective, recipe, progress)
 }
@@ -180,50 +196,77 @@ struct Taught<'a> {
 struct Distillation<'a> {
     labelled: Taught<'a>,
     unlabelled: Option<Taught<'a>>,
+    /// The teacher as one end of the line whose inner points are distilled into as well.
+    fixed: Option<FixedEnd>,
     distill: &'a DistillConfig,
     config: &'a TuneConfig,
     device: Device,
 }
 
+/// What one update learns from.
+struct Lesson {
+    labelled: TaskBatch,
+    unlabelled: Option<TaskBatch>,
+    /// Inner points x of the line from teacher (0) to student (1).
+    points: Vec<f64>,
+}
+
 impl Distillation<'_> {
+    /// The loss of one network on a batch; the labels count only where they are given.
     fn term(
         &self,
         taught: &Taught,
-        model: &Model,
+        network: &Network,
         batch: &TaskBatch,
         pass: Pass,
         labels: Option<&Tensor>,
     ) -> Result<Tensor> {
         let said = taught.teacher.outputs(batch, self.distill)?;
-        let student = outputs(model, batch, pass, self.distill)?;
+        let student = outputs(network, taught.teacher.layers(), batch, pass, self.distill)?;
         let weights = student.hidden.as_ref().map(|hidden| token_weights(batch, hidden, self.device)).transpose()?;
         mixed_loss(&student, &said, labels, weights.as_ref(), self.distill)
     }
 }
 
 impl Objective for Distillation<'_> {
-    type Batch = (TaskBatch, Option<TaskBatch>);
+    type Batch = Lesson;
 
-    fn batch(&self, index: usize) -> Result<Self::Batch> {
+    fn batch(&self, index: usize) -> Result<Lesson> {
         let (size, seed) = (self.config.batch_size, self.config.seed);
         let take = |data: &TaskData| data.batch(index, size, seed)?.to_device(self.device);
-        Ok((take(self.labelled.data)?, self.unlabelled.as_ref().map(|taught| take(taught.data)).transpose()?))
+        Ok(Lesson {
+            labelled: take(self.labelled.data)?,
+            unlabelled: self.unlabelled.as_ref().map(|taught| take(taught.data)).transpose()?,
+            points: self.distill.interpolation.as_ref().map_or(Vec::new(), |inner| inner.at(seed, index)),
+        })
     }
 
-    fn targets(&self, (labelled, _): &Self::Batch) -> usize {
-        labelled.labels.numel()
+    fn targets(&self, lesson: &Lesson) -> usize {
+        lesson.labelled.labels.numel()
     }
 
-    fn tokens(&self, (labelled, unlabelled): &Self::Batch) -> usize {
+    fn tokens(&self, lesson: &Lesson) -> usize {
         let count = |batch: &TaskBatch| batch.tokens.input_ids.numel();
-        count(labelled) + unlabelled.as_ref().map_or(0, count)
+        count(&lesson.labelled) + lesson.unlabelled.as_ref().map_or(0, count)
     }
 
-    fn loss(&self, model: &Model, (labelled, unlabelled): &Self::Batch, pass: Pass) -> Result<Tensor> {
-        let again = pass.again();
-        let mut loss = self.term(&self.labelled, model, labelled, pass, Some(&labelled.labels))?;
-        if let (Some(taught), Some(batch)) = (&self.unlabelled, unlabelled) {
-            loss = loss.f_add(&self.term(taught, model, batch, again, None)?)?;
+    fn loss(&self, student: &Model, lesson: &Lesson, pass: Pass) -> Result<Tensor> {
+        let (own, labelled) = (student.network(), &lesson.labelled);
+        let mut next = pass.again();
+        let mut loss = self.term(&self.labelled, own, labelled, pass, Some(&labelled.labels))?;
+        if let (Some(taught), Some(batch)) = (&self.unlabelled, &lesson.unlabelled) {
+            let after = next.again();
+            let pass = std::mem::replace(&mut next, after);
+            loss = loss.f_add(&self.term(taught, own, batch, pass, None)?)?;
+        }
+        if let (Some(fixed), Some(inner)) = (&self.fixed, &self.distill.interpolation) {
+            for &x in &lesson.points {
+                let after = next.again();
+                let pass = std::mem::replace(&mut next, after);
+                let network = fixed.network(student, x)?;
+                let between = self.term(&self.labelled, &network, labelled, pass, None)?;
+                loss = loss.f_add(&between.f_mul_scalar(inner.weight)?)?;
+            }
         }
         Ok(loss.f_mul_scalar(labelled.labels.numel() as f64)?)
     }
@@ -326,6 +369,57 @@ mod tests {
     }
 
     #[test]
+    fn an_inner_point_adds_the_teacher_terms_of_the_model_that_stands_there() -> Result<()> {
+        use crate::model::{Adapted, RobertaConfig, Version};
+        use crate::text::Tokenizer;
+
+        let words: Vec<String> = (0..12).map(|word| format!("w{word}")).collect();
+        let tokenizer = Tokenizer::word_level(&words)?;
+        let shape = RobertaConfig { initializer_range: 0.5, ..RobertaConfig::tiny(17, 16, 12) };
+        let labels = ["a".to_string(), "b".to_string()];
+        let (old, new) = (Version::new(&shape, &tokenizer, 1)?, Version::new(&shape, &tokenizer, 2)?);
+        let config = TuneConfig { batch_size: 5, max_length: 12, ..TuneConfig::default() };
+        let classifier = |version, seed| Model::classifier(version, &labels, &config.method, seed, Device::Cpu);
+        let (outdated, student) = (Adapted::of(&classifier(&old, 3)?, &old, "t", json!({}))?, classifier(&new, 4)?);
+        let upgrade = Upgrade { old: &old, outdated: &outdated, new: &new };
+        let example = |row: usize| Example { text: format!("w{row} w{}", row + 3), text_pair: None, label: row % 2 };
+        let data = TaskData::new(&(0..8).map(example).collect::<Vec<_>>(), &tokenizer, 12)?;
+        let loss = |points: Vec<f64>, weight: f64| -> Result<Tensor> {
+            let inner = Interpolation { points, draws: 0, weight, ..Interpolation::default() };
+            let interpolation = (!inner.points.is_empty()).then_some(inner);
+            let distill = DistillConfig { temperature: 2.0, interpolation, ..DistillConfig::default() };
+            let teacher = Teacher::new(outdated.apply(&old, Device::Cpu)?, &data, &distill)?;
+            let labelled = Taught { teacher, data: &data };
+            let fixed = Some(FixedEnd::new(upgrade, Device::Cpu)?);
+            let (distill, config) = (&distill, &config);
+            let task = Distillation { labelled, unlabelled: None, fixed, distill, config, device: Device::Cpu };
+            let lesson = task.batch(0)?;
+            Ok(task.loss(&student, &lesson, Pass::evaluation())?.f_div_scalar(lesson.labelled.labels.numel() as f64)?)
+        };
+        // By hand: a model at x·θ + (1 − x)·θ_teacher, its outputs, and the loss without labels.
+        let (x, weight) = (0.3, 0.5);
+        let mut between = student.try_clone()?;
+        let teacher = outdated.apply(&old, Device::Cpu)?;
+        between.write_sum(&[(x, &student), (1.0 - x, &teacher)])?;
+        let (distill, batch) = (DistillConfig { temperature: 2.0, ..DistillConfig::default() }, data.batch(0, 5, 0)?);
+        let said = |model: &Model| outputs(model.network(), 2, &batch, Pass::evaluation(), &distill);
+        let expected = mixed_loss(&said(&between)?, &said(&teacher)?, None, None, &distill)?;
+        let (with, without) = (loss(vec![x], weight)?, loss(Vec::new(), weight)?);
+        let (with_value, without_value) = (f64::try_from(&with)?, f64::try_from(&without)?);
+        let added = with_value - without_value;
+        assert!((added - weight * f64::try_from(&expected)?).abs() < 1e-5, "{added} {expected:?}");
+        // The gradient reaches the student as x times that at the point between.
+        let (all, own, there) =
+            (student.gradients(&with)?, student.gradients(&without)?, between.gradients(&expected)?);
+        for (((name, all), (_, own)), (_, there)) in all.iter().zip(&own).zip(&there) {
+            let error = f64::try_from((all - own - there * (weight * x)).abs().max())?;
+            let size = f64::try_from(all.abs().max())?.max(1e-3);
+            assert!(error < 1e-4 * size.max(1.0), "{name} is off by {error}");
+        }
+        Ok(())
+    }
+
+    #[test]
     fn padding_does_not_count_for_hidden_states_and_normalising_removes_length() -> Result<()> {
         let (s, t) = (
             Tensor::from_slice(&[0f32, 0., 0., 0.]).view([1, 1, 2, 2]),
@@ -369,6 +463,7 @@ mod tests {
                 layers: LayerSet::AllButLast,
                 tokens: if setting["tokens"] == "all" { HiddenTokens::All } else { HiddenTokens::First },
                 normalise: setting["normalise"] == true,
+                interpolation: None,
             };
             let leaf = |key: &str| file.tensors[key].copy().set_requires_grad(true);
             let (logits, states) = (leaf("student_logits"), leaf("student_hidden"));

@@ -11,6 +11,7 @@
 mod combine;
 mod distill;
 mod init;
+mod interpolation;
 mod teacher;
 
 use anyhow::{Result, ensure};
@@ -19,6 +20,7 @@ use tch::Device;
 pub use combine::Combined;
 pub use distill::{Distill, DistillConfig, HiddenTokens, KlReduction, LayerSet, distillation_loss};
 pub use init::Init;
+pub use interpolation::Interpolation;
 
 use crate::display::Progress;
 use crate::model::{Adapted, Version};

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use tch::{Device, Kind, Tensor};
 
 use super::distill::{DistillConfig, HiddenTokens};
-use crate::model::{Model, Pass, Rows};
+use crate::model::{Model, Network, Pass, Rows};
 use crate::text::{TaskBatch, TaskData};
 
 /// Remembered outputs take at most this many bytes; beyond, the teacher computes every batch again.
@@ -41,10 +41,15 @@ impl Teacher {
         Ok(teacher)
     }
 
+    /// How many layers the teacher has; the student has as many.
+    pub fn layers(&self) -> usize {
+        self.model.config().num_hidden_layers
+    }
+
     /// What the teacher says about this batch.
     pub fn outputs(&self, batch: &TaskBatch, config: &DistillConfig) -> Result<Outputs> {
         let Some(remembered) = &self.remembered else {
-            return tch::no_grad(|| outputs(&self.model, batch, Pass::evaluation(), config));
+            return tch::no_grad(|| outputs(self.model.network(), self.layers(), batch, Pass::evaluation(), config));
         };
         let rows = Tensor::f_from_slice(&batch.rows)?.f_to_device(remembered.logits.device())?;
         let hidden = remembered.hidden.as_ref().map(|hidden| -> Result<Tensor> {
@@ -60,7 +65,8 @@ impl Teacher {
         let (mut rows, mut logits, mut hidden) = (Vec::new(), Vec::new(), Vec::new());
         for batch in data.evaluation_batches(TOKENS_A_BATCH)? {
             let batch = batch.to_device(device)?;
-            let said = tch::no_grad(|| outputs(&self.model, &batch, Pass::evaluation(), config))?;
+            let network = self.model.network();
+            let said = tch::no_grad(|| outputs(network, self.layers(), &batch, Pass::evaluation(), config))?;
             if let Some(states) = said.hidden {
                 let short = if config.tokens == HiddenTokens::All { longest as i64 - states.size()[2] } else { 0 };
                 hidden.push(states.f_constant_pad_nd([0, 0, 0, short])?); // (b, layers, longest, h)
@@ -79,15 +85,21 @@ impl Teacher {
     }
 }
 
-/// Runs `model` on `batch` and keeps what the distillation loss compares.
-pub(super) fn outputs(model: &Model, batch: &TaskBatch, mut pass: Pass, config: &DistillConfig) -> Result<Outputs> {
-    let layers = config.layer_indices(model.config().num_hidden_layers)?;
+/// Runs a network of so many layers on `batch` and keeps what the distillation loss compares.
+pub(super) fn outputs(
+    network: &Network,
+    layers: usize,
+    batch: &TaskBatch,
+    mut pass: Pass,
+    config: &DistillConfig,
+) -> Result<Outputs> {
+    let (last, layers) = (layers, config.layer_indices(layers)?);
     pass.hidden_states = config.beta > 0.0;
-    let reads_last = layers.contains(&model.config().num_hidden_layers);
+    let reads_last = layers.contains(&last);
     if !(pass.hidden_states && reads_last && config.tokens == HiddenTokens::All) {
         pass.rows = Rows::First;
     }
-    let (logits, encoded) = model.classify(&batch.tokens, pass)?;
+    let (logits, encoded) = network.classify(&batch.tokens, pass)?;
     if encoded.hidden_states.is_empty() {
         return Ok(Outputs { logits, hidden: None });
     }

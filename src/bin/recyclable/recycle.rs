@@ -3,11 +3,13 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use recyclable::display::Progress;
 use recyclable::files::fingerprint;
 use recyclable::lineage::Lineage;
-use recyclable::recycle::{Combined, Distill, DistillConfig, HiddenTokens, Init, KlReduction, LayerSet, Upgrade};
+use recyclable::recycle::{
+    Combined, Distill, DistillConfig, HiddenTokens, Init, Interpolation, KlReduction, LayerSet, Upgrade,
+};
 use recyclable::text::Text;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -67,6 +69,15 @@ struct Spec {
     /// Compare hidden states scaled to unit length
     #[arg(long, num_args = 0..=1, default_missing_value = "true")]
     normalise: Option<bool>,
+    /// Distil into points x of the line from teacher (0) to student (1) as well: 0.25,0.5,0.75
+    #[arg(long, value_delimiter = ',')]
+    interpolate: Option<Vec<f64>>,
+    /// Further such points, drawn anew for every update
+    #[arg(long)]
+    interpolation_draws: Option<usize>,
+    /// What each of these points counts beside the student itself
+    #[arg(long)]
+    interpolation_weight: Option<f64>,
     #[command(flatten)]
     #[serde(flatten)]
     task: TaskArgs,
@@ -97,9 +108,28 @@ impl Spec {
             layers: fill(&mut self.layers, default.layers),
             tokens: fill(&mut self.tokens, default.tokens),
             normalise: fill(&mut self.normalise, default.normalise),
+            interpolation: self.interpolation()?,
         };
         config.validate()?;
         Ok(config)
+    }
+
+    /// Interpolation distillation, where it is asked for.
+    fn interpolation(&mut self) -> Result<Option<Interpolation>> {
+        if self.interpolate.is_none() && self.interpolation_draws.is_none() {
+            ensure!(
+                self.interpolation_weight.is_none(),
+                "--interpolation-weight goes with --interpolate or --interpolation-draws"
+            );
+            return Ok(None);
+        }
+        let default = Interpolation::default();
+        Ok(Some(Interpolation {
+            points: fill(&mut self.interpolate, Vec::new()),
+            draws: fill(&mut self.interpolation_draws, 0),
+            weight: fill(&mut self.interpolation_weight, default.weight),
+            ..default
+        }))
     }
 
     /// `init` distils nothing.
@@ -112,6 +142,9 @@ impl Spec {
             ("layers", self.layers.is_some()),
             ("tokens", self.tokens.is_some()),
             ("normalise", self.normalise.is_some()),
+            ("interpolate", self.interpolate.is_some()),
+            ("interpolation-draws", self.interpolation_draws.is_some()),
+            ("interpolation-weight", self.interpolation_weight.is_some()),
             ("unlabelled", self.unlabelled.is_some()),
         ];
         match given.iter().find(|(_, given)| *given) {
