@@ -20,6 +20,12 @@ pub(super) const PALETTE: [RGBColor; 7] = [
 ];
 /// Text and axes. The report turns this colour into the page's own text colour.
 pub(super) const INK: RGBColor = RGBColor(0x1F, 0x23, 0x28);
+/// Around everything.
+pub(super) const MARGIN: f64 = 14.0;
+/// From line to line of text.
+pub(super) const LINE_HEIGHT: f64 = 17.0;
+/// Secondary text, as a share of full ink.
+pub(super) const QUIET: f64 = 0.72;
 /// Dash and gap in pixels; the first is a full line.
 pub(super) const DASHES: [&[f64]; 5] = [&[], &[8.0, 4.0], &[2.0, 3.0], &[10.0, 3.0, 2.0, 3.0], &[14.0, 5.0]];
 

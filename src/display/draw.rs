@@ -3,68 +3,12 @@
 use anyhow::Result;
 use plotters::prelude::{DrawingBackend, RGBColor};
 
-use super::canvas::{Canvas, DASHES, INK, PALETTE, Text, Xy};
+use super::canvas::{Canvas, DASHES, INK, LINE_HEIGHT, MARGIN, PALETTE, QUIET, Text, Xy};
 use super::figure::{BarSeries, Figure, Line, Plot};
-use super::thousands;
+use super::scale::{Frame, number, span, ticks};
 
-const MARGIN: f64 = 14.0;
-const LINE_HEIGHT: f64 = 17.0;
-/// Faint lines and secondary text, as a share of full ink.
+/// Grid lines, as a share of full ink.
 const FAINT: f64 = 0.13;
-const QUIET: f64 = 0.72;
-
-/// Round positions for about `wanted` ticks between `lo` and `hi`, and the decimals they need.
-fn ticks(lo: f64, hi: f64, wanted: usize) -> (Vec<f64>, usize) {
-    let rough = (hi - lo) / wanted.max(1) as f64;
-    let power = 10f64.powf(rough.log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0].map(|factor| factor * power).into_iter().find(|step| *step >= rough * 0.999);
-    let Some(step) = step.filter(|step| step.is_finite() && *step > 0.0) else { return (vec![lo], 3) };
-    let (first, last) = ((lo / step - 1e-9).ceil(), (hi / step + 1e-9).floor());
-    let count = ((last - first) as usize).min(50);
-    let at = (0..=count).map(|index| (first + index as f64) * step).collect();
-    (at, (-step.log10().floor()).clamp(0.0, 9.0) as usize)
-}
-
-fn number(value: f64, decimals: usize) -> String {
-    if value.abs() >= 1e9 {
-        return format!("{value:.1e}");
-    }
-    let value = if value == 0.0 { 0.0 } else { value };
-    if decimals == 0 { thousands(value.round() as i64) } else { format!("{value:.decimals$}").replace('-', "−") }
-}
-
-/// Smallest and largest of `values`, kept apart, and padded by a share of their distance.
-fn span(values: impl Iterator<Item = f64>, padding: f64) -> (f64, f64) {
-    let (lo, hi) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(lo, hi), value| (lo.min(value), hi.max(value)));
-    let (lo, hi) = (lo.max(-1e15), hi.min(1e15));
-    let least = 1e-6 * lo.abs().max(hi.abs()).max(1e-3);
-    if hi - lo < least {
-        let apart = lo.abs().max(1.0) * 0.5;
-        return (lo - apart, hi + apart);
-    }
-    (lo - padding * (hi - lo), hi + padding * (hi - lo))
-}
-
-/// Where the data stands on the canvas.
-struct Frame {
-    left: f64,
-    right: f64,
-    top: f64,
-    bottom: f64,
-    x: (f64, f64),
-    y: (f64, f64),
-}
-
-impl Frame {
-    /// Data to pixels; what lies outside is put on the edge.
-    fn x(&self, value: f64) -> f64 {
-        self.left + ((value - self.x.0) / (self.x.1 - self.x.0)).clamp(0.0, 1.0) * (self.right - self.left)
-    }
-
-    fn y(&self, value: f64) -> f64 {
-        self.bottom - ((value - self.y.0) / (self.y.1 - self.y.0)).clamp(0.0, 1.0) * (self.bottom - self.top)
-    }
-}
 
 /// Draws the whole figure.
 pub(super) fn figure<DB: DrawingBackend>(canvas: &mut Canvas<DB>, figure: &Figure) -> Result<()> {
@@ -74,9 +18,9 @@ pub(super) fn figure<DB: DrawingBackend>(canvas: &mut Canvas<DB>, figure: &Figur
         top += 22.0;
     }
     let top = legend(canvas, figure, top + 2.0)? + 12.0;
-    let frame = axes(canvas, figure, top)?;
     match &figure.plot {
         Plot::Lines(lines) => {
+            let frame = axes(canvas, figure, top, line_ranges(figure, lines))?;
             references(canvas, figure, &frame)?;
             let labels = distinct(lines.iter().map(|line| line.label.as_str()));
             let style = |one: &Line| labels.iter().position(|label| *label == one.label).unwrap_or(0);
@@ -88,6 +32,7 @@ pub(super) fn figure<DB: DrawingBackend>(canvas: &mut Canvas<DB>, figure: &Figur
             }
         }
         Plot::Bars { groups, series } => {
+            let frame = axes(canvas, figure, top, bar_ranges(figure, groups.len(), series))?;
             bars(canvas, &frame, groups.len(), series)?;
             references(canvas, figure, &frame)?;
         }
@@ -141,36 +86,35 @@ fn legend<DB: DrawingBackend>(canvas: &mut Canvas<DB>, figure: &Figure, top: f64
     Ok(y + LINE_HEIGHT / 2.0)
 }
 
-/// Smallest and largest value on both axes.
-fn ranges(figure: &Figure) -> (Xy, Xy) {
+/// Smallest and largest value on both axes of a line chart.
+fn line_ranges(figure: &Figure, lines: &[Line]) -> (Xy, Xy) {
+    let points = || lines.iter().flat_map(|line| &line.points);
+    let named = figure.x.ticks.iter().map(|(at, _)| *at);
+    let heights = points().flat_map(|point| [Some(point.y), point.lo, point.hi]).flatten();
     let references = figure.references.iter().map(|reference| reference.value);
-    let (x, y) = match &figure.plot {
-        Plot::Lines(lines) => {
-            let points = || lines.iter().flat_map(|line| &line.points);
-            let named = figure.x.ticks.iter().map(|(at, _)| *at);
-            let heights = points().flat_map(|point| [Some(point.y), point.lo, point.hi]).flatten();
-            let padding = if figure.x.ticks.is_empty() { 0.02 } else { 0.08 };
-            (span(points().map(|point| point.x).chain(named), padding), span(heights.chain(references), 0.06))
-        }
-        Plot::Bars { groups, series } => {
-            let bars = series.iter().flat_map(|one| one.bars.iter().flatten());
-            let heights = bars.flat_map(|bar| {
-                let own = [Some(bar.value), bar.lo, bar.hi].into_iter().flatten();
-                own.chain(bar.observations.iter().copied())
-            });
-            let heights: Vec<f64> = heights.chain(references).chain([0.0]).collect();
-            let (lo, hi) = span(heights.iter().copied(), 0.06);
-            // Bars stand on the axis where none goes below zero.
-            let grounded = heights.iter().all(|height| *height >= 0.0);
-            ((0.0, groups.len() as f64), (if grounded { 0.0 } else { lo }, hi))
-        }
-    };
-    (figure.x.range.unwrap_or(x), figure.y.range.unwrap_or(y))
+    let padding = if figure.x.ticks.is_empty() { 0.02 } else { 0.08 };
+    let x = span(points().map(|point| point.x).chain(named), padding);
+    (figure.x.range.unwrap_or(x), figure.y.range.unwrap_or(span(heights.chain(references), 0.06)))
+}
+
+/// Smallest and largest value on both axes of a bar chart.
+fn bar_ranges(figure: &Figure, groups: usize, series: &[BarSeries]) -> (Xy, Xy) {
+    let bars = series.iter().flat_map(|one| one.bars.iter().flatten());
+    let heights = bars.flat_map(|bar| {
+        let own = [Some(bar.value), bar.lo, bar.hi].into_iter().flatten();
+        own.chain(bar.observations.iter().copied())
+    });
+    let references = figure.references.iter().map(|reference| reference.value);
+    let heights: Vec<f64> = heights.chain(references).chain([0.0]).collect();
+    let (lo, hi) = span(heights.iter().copied(), 0.06);
+    // Bars stand on the axis where none goes below zero.
+    let grounded = heights.iter().all(|height| *height >= 0.0);
+    let y = (if grounded { 0.0 } else { lo }, hi);
+    (figure.x.range.unwrap_or((0.0, groups as f64)), figure.y.range.unwrap_or(y))
 }
 
 /// Draws grid, tick labels and axis names, and says where the data goes.
-fn axes<DB: DrawingBackend>(canvas: &mut Canvas<DB>, figure: &Figure, top: f64) -> Result<Frame> {
-    let (x, y) = ranges(figure);
+fn axes<DB: DrawingBackend>(canvas: &mut Canvas<DB>, figure: &Figure, top: f64, (x, y): (Xy, Xy)) -> Result<Frame> {
     let (heights, decimals) = ticks(y.0, y.1, 6);
     let heights: Vec<(f64, String)> = heights.into_iter().map(|at| (at, number(at, decimals))).collect();
     let mut widest = 0.0_f64;
@@ -188,8 +132,8 @@ fn axes<DB: DrawingBackend>(canvas: &mut Canvas<DB>, figure: &Figure, top: f64) 
         Plot::Bars { groups, .. } => {
             groups.iter().enumerate().map(|(at, name)| (at as f64 + 0.5, name.clone())).collect()
         }
-        Plot::Lines(_) if !figure.x.ticks.is_empty() => figure.x.ticks.clone(),
-        Plot::Lines(_) => {
+        _ if !figure.x.ticks.is_empty() => figure.x.ticks.clone(),
+        _ => {
             let (positions, decimals) = ticks(x.0, x.1, 8);
             positions.into_iter().map(|at| (at, number(at, decimals))).collect()
         }
@@ -291,30 +235,4 @@ fn references<DB: DrawingBackend>(canvas: &mut Canvas<DB>, figure: &Figure, fram
         canvas.text(&reference.label, (frame.right + 6.0, lowest), Text { opacity: QUIET, ..Text::PLAIN })?;
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ticks_stand_at_round_numbers() {
-        let (at, decimals) = ticks(0.17, 0.93, 6);
-        let shown: Vec<String> = at.iter().map(|value| number(*value, decimals)).collect();
-        assert_eq!(shown, ["0.2", "0.4", "0.6", "0.8"]);
-        let (at, decimals) = ticks(0.0, 2000.0, 8);
-        assert_eq!(number(at[3], decimals), "1,500");
-        assert_eq!(ticks(-0.02, 0.02, 4).0.len(), 5);
-    }
-
-    #[test]
-    fn numbers_show_a_true_minus_and_no_negative_zero() {
-        assert_eq!([number(-0.25, 2), number(-0.0, 1), number(-1500.0, 0)], ["−0.25", "0.0", "−1,500"]);
-    }
-
-    #[test]
-    fn equal_values_still_span_a_range() {
-        let (lo, hi) = span([0.5, 0.5].into_iter(), 0.05);
-        assert!(lo < 0.5 && hi > 0.5);
-    }
 }

@@ -7,6 +7,7 @@ mod canvas;
 mod draw;
 pub mod figure;
 pub mod progress;
+mod scale;
 pub mod table;
 
 pub use figure::{Axis, Bar, BarSeries, Figure, Line, Plot, Point, Reference};
