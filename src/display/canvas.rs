@@ -140,6 +140,11 @@ impl<DB: DrawingBackend> Canvas<DB> {
         Ok(())
     }
 
+    /// The border of a rectangle.
+    pub fn outline(&mut self, a: Xy, b: Xy) -> Result<()> {
+        self.path(&[a, (b.0, a.1), b, (a.0, b.1), a], &[], INK, 0.6, 1.0)
+    }
+
     /// The marker of series number `index`: six shapes in turn.
     pub fn marker(&mut self, index: usize, (x, y): Xy, color: RGBColor) -> Result<()> {
         let r = 4.5;
@@ -168,7 +173,11 @@ impl<DB: DrawingBackend> Canvas<DB> {
         let weight = if text.bold { FontStyle::Bold } else { FontStyle::Normal };
         let font = FontDesc::new(FontFamily::SansSerif, text.size * self.scale, weight);
         let font = if text.upwards { font.transform(FontTransform::Rotate270) } else { font };
-        TextStyle { font, color: INK.mix(text.opacity).to_backend_color(), pos: Pos::new(text.anchor, text.level) }
+        TextStyle {
+            font,
+            color: text.color.mix(text.opacity).to_backend_color(),
+            pos: Pos::new(text.anchor, text.level),
+        }
     }
 
     pub fn text(&mut self, words: &str, (x, y): Xy, text: Text) -> Result<()> {
@@ -196,6 +205,16 @@ impl<DB: DrawingBackend> Canvas<DB> {
         Ok(lines)
     }
 
+    /// `words`, cut and ended by an ellipsis where they are wider than `width`.
+    pub fn shortened(&self, words: &str, width: f64, text: Text) -> Result<String> {
+        let mut kept = words.to_owned();
+        while self.text_width(&kept, text)? > width && kept.chars().count() > 2 {
+            let shorter = kept.chars().count() - if kept.ends_with('…') { 2 } else { 1 };
+            kept = kept.chars().take(shorter).chain(['…']).collect();
+        }
+        Ok(kept)
+    }
+
     pub fn done(&mut self) -> Result<()> {
         self.backend.present().map_err(|error| anyhow!("{error}"))
     }
@@ -206,6 +225,7 @@ impl<DB: DrawingBackend> Canvas<DB> {
 pub(super) struct Text {
     pub size: f64,
     pub bold: bool,
+    pub color: RGBColor,
     pub opacity: f64,
     pub anchor: HPos,
     pub level: VPos,
@@ -213,8 +233,15 @@ pub(super) struct Text {
 }
 
 impl Text {
-    pub const PLAIN: Text =
-        Text { size: 15.0, bold: false, opacity: 1.0, anchor: HPos::Left, level: VPos::Center, upwards: false };
+    pub const PLAIN: Text = Text {
+        size: 15.0,
+        bold: false,
+        color: INK,
+        opacity: 1.0,
+        anchor: HPos::Left,
+        level: VPos::Center,
+        upwards: false,
+    };
     pub const TITLE: Text = Text { size: 19.0, bold: true, ..Text::PLAIN };
 
     pub fn centred(self) -> Self {

@@ -1,9 +1,10 @@
-//! How a [`Figure`] is laid out: title, legend, axes, marks.
+//! How a [`Figure`] is laid out: title, legend and, but for fields, axes and marks.
 
 use anyhow::Result;
 use plotters::prelude::{DrawingBackend, RGBColor};
 
 use super::canvas::{Canvas, DASHES, INK, LINE_HEIGHT, MARGIN, PALETTE, QUIET, Text, Xy};
+use super::cells;
 use super::figure::{BarSeries, Figure, Line, Plot};
 use super::scale::{Frame, number, span, ticks};
 
@@ -36,6 +37,7 @@ pub(super) fn figure<DB: DrawingBackend>(canvas: &mut Canvas<DB>, figure: &Figur
             bars(canvas, &frame, groups.len(), series)?;
             references(canvas, figure, &frame)?;
         }
+        Plot::Field(field) => cells::field(canvas, figure, field, top)?,
     }
     canvas.done()
 }
@@ -64,6 +66,7 @@ fn legend<DB: DrawingBackend>(canvas: &mut Canvas<DB>, figure: &Figure, top: f64
     let (labels, key): (Vec<&str>, f64) = match &figure.plot {
         Plot::Lines(lines) => (distinct(lines.iter().map(|line| line.label.as_str())), 30.0),
         Plot::Bars { series, .. } => (series.iter().map(|one| one.label.as_str()).collect(), 13.0),
+        Plot::Field(field) => return cells::legend(canvas, field, top),
     };
     if labels.len() < 2 {
         return Ok(top);

@@ -1,4 +1,5 @@
-//! Figures as data: line charts with intervals, grouped bars with error bars, reference lines. They render to SVG and PNG.
+//! Figures as data: line charts with intervals, grouped bars with error bars, reference lines, and fields of coloured cells
+//! ([`Field`]). They render to SVG and PNG.
 //!
 //! Colours are Okabe and Ito's, which colour-blind readers tell apart; every series also has its own marker and dashes.
 //! The font is embedded, so a figure is the same on every machine.
@@ -7,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::canvas;
+use super::field::Field;
 use crate::stats::Interval;
 
 /// One axis: what it shows (with its unit), and what is written along it.
@@ -15,7 +17,7 @@ pub struct Axis {
     pub label: String,
     /// Smallest and largest value shown; chosen from the data when `None`. Values outside are drawn at the edge.
     pub range: Option<(f64, f64)>,
-    /// Named positions instead of numbers, say `(0.0, "M_0")`. Not for the y axis, nor for bars.
+    /// Named positions instead of numbers, say `(0.0, "M_0")`. On the y axis for fields only, and not for bars.
     pub ticks: Vec<(f64, String)>,
 }
 
@@ -105,6 +107,7 @@ pub struct Reference {
 pub enum Plot {
     Lines(Vec<Line>),
     Bars { groups: Vec<String>, series: Vec<BarSeries> },
+    Field(Field),
 }
 
 /// A figure: data until it is rendered.
@@ -145,13 +148,20 @@ impl Figure {
         Self::new(id, title, Axis::default(), y, Plot::Bars { groups, series: Vec::new() })
     }
 
+    /// Cells coloured by value: a plane, a matrix or an attention map; see [`Field`] for what stands where. As high as the cells
+    /// need to be square.
+    pub fn field(id: impl Into<String>, title: impl Into<String>, x: Axis, y: Axis, field: Field) -> Self {
+        let size = field.size(&x);
+        Self { size, ..Self::new(id, title, x, y, Plot::Field(field)) }
+    }
+
     /// Adds a line with error bars at its points. Lines of one label look alike, which is how a line gets a gap. Has no effect on
-    /// a bar chart.
+    /// other plots.
     pub fn line(self, label: impl Into<String>, points: Vec<Point>) -> Self {
         self.add_line(label.into(), points, false)
     }
 
-    /// Adds a line with a shaded band. Has no effect on a bar chart.
+    /// Adds a line with a shaded band. Has no effect on other plots.
     pub fn band(self, label: impl Into<String>, points: Vec<Point>) -> Self {
         self.add_line(label.into(), points, true)
     }
@@ -163,7 +173,7 @@ impl Figure {
         self
     }
 
-    /// Adds one bar to every group. Has no effect on a line chart.
+    /// Adds one bar to every group. Has no effect on other plots.
     pub fn bars(mut self, label: impl Into<String>, bars: Vec<Option<Bar>>) -> Self {
         if let Plot::Bars { series, .. } = &mut self.plot {
             series.push(BarSeries { label: label.into(), bars });
@@ -171,6 +181,7 @@ impl Figure {
         self
     }
 
+    /// Adds a horizontal line to compare with; a field cannot have one.
     pub fn reference(mut self, label: impl Into<String>, value: f64) -> Self {
         self.references.push(Reference { label: label.into(), value });
         self
@@ -203,11 +214,6 @@ impl Figure {
             self.size
         );
         ensure!(!self.y.label.is_empty(), "its y axis has no name");
-        let finite = |label: &str, values: &[Option<f64>]| {
-            let odd = values.iter().flatten().find(|value| !value.is_finite());
-            ensure!(odd.is_none(), "\"{label}\" holds {odd:?}, which cannot be drawn: leave the point out");
-            Ok(())
-        };
         for axis in [&self.x, &self.y] {
             if let Some((lo, hi)) = axis.range {
                 ensure!(lo.is_finite() && hi.is_finite() && lo < hi, "axis \"{}\" goes from {lo} to {hi}", axis.label);
@@ -241,9 +247,21 @@ impl Figure {
                     }
                 }
             }
+            Plot::Field(field) => {
+                ensure!(!self.x.label.is_empty(), "its x axis has no name");
+                ensure!(self.references.is_empty(), "reference lines cannot be drawn on a field: use marks");
+                field.check(&self.x, &self.y)?;
+            }
         }
         Ok(())
     }
+}
+
+/// Refuses numbers that cannot be drawn.
+pub(super) fn finite(label: &str, values: &[Option<f64>]) -> Result<()> {
+    let odd = values.iter().flatten().find(|value| !value.is_finite());
+    ensure!(odd.is_none(), "\"{label}\" holds {odd:?}, which cannot be drawn: leave the point out");
+    Ok(())
 }
 
 #[cfg(test)]

@@ -4,12 +4,19 @@
 //! terminal, Markdown, HTML, SVG or PNG.
 
 mod canvas;
+mod cells;
+mod color;
+mod contour;
 mod draw;
+pub mod field;
 pub mod figure;
+mod labels;
+mod layout;
 pub mod progress;
 mod scale;
 pub mod table;
 
+pub use field::{Field, Mark};
 pub use figure::{Axis, Bar, BarSeries, Figure, Line, Plot, Point, Reference};
 pub use progress::Progress;
 pub use table::{Align, Cell, Column, Table};

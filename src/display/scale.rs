@@ -27,6 +27,12 @@ pub(super) fn number(value: f64, decimals: usize) -> String {
     if zero { text.replace('-', "") } else { text.replace('-', "−") }
 }
 
+/// The fewest decimals, up to 6, that show all of `values` exactly.
+pub(super) fn decimals(values: &[f64]) -> usize {
+    let whole = |value: f64| (value - value.round()).abs() <= 1e-9 * value.abs().max(1.0);
+    (0..6).find(|digits| values.iter().all(|value| whole(value * 10f64.powi(*digits)))).unwrap_or(6) as usize
+}
+
 /// Smallest and largest of `values`, kept apart, and padded by a share of their distance.
 pub(super) fn span(values: impl Iterator<Item = f64>, padding: f64) -> (f64, f64) {
     let (lo, hi) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(lo, hi), value| (lo.min(value), hi.max(value)));
