@@ -48,6 +48,13 @@ pub struct Evaluation {
     pub predictions: Vec<usize>,
 }
 
+impl Evaluation {
+    /// Which examples of `data`, the split it was made on, were answered rightly.
+    pub fn right(&self, data: &TaskData) -> Vec<bool> {
+        self.predictions.iter().zip(data.labels()).map(|(&said, &label)| said as i64 == label).collect()
+    }
+}
+
 /// Evaluates a classifier on encoded examples, without dropout.
 pub fn evaluate(model: &Model, data: &TaskData) -> Result<Evaluation> {
     ensure!(!data.is_empty(), "there is nothing to evaluate on: the split is empty");

@@ -98,6 +98,22 @@ pub fn pretrain(
     checkpoint: Option<&Path>,
     progress: &Progress,
 ) -> Result<PretrainRun> {
+    pretrain_observed(base, corpus, config, device, checkpoint, progress, &[], |_, _| Ok(()))
+}
+
+/// As [`pretrain`], and shows `observe` the version that has been reached after each of these numbers of updates: the inside of
+/// an upgrade. 0 is the base itself. The training is the same to the bit.
+#[allow(clippy::too_many_arguments, reason = "pretrain and what it is watched by")]
+pub fn pretrain_observed(
+    base: &Version,
+    corpus: &Corpus,
+    config: &PretrainConfig,
+    device: Device,
+    checkpoint: Option<&Path>,
+    progress: &Progress,
+    at: &[usize],
+    mut observe: impl FnMut(usize, &Version) -> Result<()>,
+) -> Result<PretrainRun> {
     config.validate()?;
     check_length(base, config.max_length)?;
     let sequences = sequences(base, corpus, config)?;
@@ -119,6 +135,9 @@ pub fn pretrain(
         if let Some(last) = now.losses.last() {
             progress.update(now.step, format!("loss {:.3} · {:.0} tokens/s", last.loss, speed));
         }
+        if at.contains(&now.step) {
+            observe(now.step, &reached(base, now.model)?)?;
+        }
         let Some(path) = checkpoint else { return Ok(()) };
         if unproven.is_some_and(|step| now.losses.last().is_some_and(|loss| loss.step > step)) {
             checkpoint::prove(path)?;
@@ -137,13 +156,18 @@ pub fn pretrain(
         }
         None => format!("pre-training on {} stopped", corpus.name),
     })?;
-    let version = Version {
+    let version = reached(base, &model)?;
+    Ok(PretrainRun { version, losses, seconds: clock.elapsed().as_secs_f64(), tokens_per_second: speed, truncated })
+}
+
+/// The version that a model in training has become, copied.
+fn reached(base: &Version, model: &Model) -> Result<Version> {
+    Ok(Version {
         config: base.config.clone(),
         tokenizer: base.tokenizer.clone(),
         backbone: model.backbone().to_device(Device::Cpu)?,
         lm_head: model.head().to_device(Device::Cpu)?,
-    };
-    Ok(PretrainRun { version, losses, seconds: clock.elapsed().as_secs_f64(), tokens_per_second: speed, truncated })
+    })
 }
 
 /// Mean masked-LM loss of a version over a corpus, in nats a masked token; masks depend on the texts and `config.seed` alone, so
@@ -212,7 +236,7 @@ impl Objective for MaskedLm {
     }
 
     fn loss(&self, model: &Model, batch: &MlmBatch, pass: Pass) -> Result<Tensor> {
-        let logits = model.predict(&batch.tokens, Some(&batch.positions), pass)?; // (m, vocabulary)
+        let logits = model.network().predict(&batch.tokens, Some(&batch.positions), pass)?; // (m, vocabulary)
         Ok(logits.f_cross_entropy_loss(&batch.labels, None::<Tensor>, Reduction::Sum, -100, 0.0)?)
     }
 }
