@@ -3,10 +3,15 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use recyclable::analysis::{CurveConfig, PlaneConfig};
+use recyclable::display::Progress;
 use recyclable::experiment::profile::{Limits, ModelSize, Source};
+use recyclable::experiment::studies::{Chosen, Studies};
+use recyclable::experiment::sweep::sweep;
 use recyclable::experiment::{Compute, Inputs, Profile, reproduce};
 use recyclable::files::{read_json, write_json};
 use recyclable::text::WorldConfig;
+use recyclable::train::Optimisation;
 use serde_json::Value;
 use tch::Device;
 
@@ -47,6 +52,7 @@ fn toy() -> Profile {
         plan.few_shot.optimisation.warmup_steps = 0;
     }
     profile.limits = Limits { train: 160, dev: 40, test: 60 };
+    profile.pilot.points = 5;
     profile.seeds = 2;
     profile
 }
@@ -72,7 +78,8 @@ fn a_run_judges_every_claim_it_can_and_a_resumed_run_finds_the_same() -> Result<
     }
     let claims = whole["claims"].as_array().context("claims")?;
     let ids: Vec<&str> = claims.iter().filter_map(|claim| claim["id"].as_str()).collect();
-    for id in ["C1.full", "C1.adapter", "C4.full", "C4.adapter", "C5.full", "C5.adapter", "C6.full", "C6.adapter"] {
+    for id in (1..=6).flat_map(|claim| ["full", "adapter"].map(|method| format!("C{claim}.{method}"))) {
+        let id = id.as_str();
         // The toy's frozen backbone may be too poor for adapters: then nothing is retained of nothing, and the report says so.
         let excused = id == "C1.adapter" && whole["notes"].to_string().contains("C1.adapter was not measured");
         assert!(ids.contains(&id) || excused, "{id} is neither measured nor explained: {ids:?}");
@@ -83,9 +90,12 @@ fn a_run_judges_every_claim_it_can_and_a_resumed_run_finds_the_same() -> Result<
         }
         assert_eq!(claim["n"], 2);
     }
-    for file in ["report.md", "report.html", "figures/C1-compatibility.svg", "figures/C1-compatibility.png"] {
-        assert!(out.join(file).metadata()?.len() > 500, "{file}");
+    let figures = ["C1-compatibility.svg", "C1-compatibility.png", "C2-paths-full.svg", "C3-heads-adapter.png"];
+    for file in ["report.md", "report.html"].map(String::from).into_iter().chain(figures.map(|f| format!("figures/{f}"))) {
+        assert!(out.join(&file).metadata()?.len() > 500, "{file}");
     }
+
+    study(&out)?;
 
     // As if the run had been cut off: an upgrade, a few jobs and the report are gone.
     std::fs::remove_dir_all(out.join("lineage-0/versions/M2"))?;
@@ -116,6 +126,66 @@ fn a_run_judges_every_claim_it_can_and_a_resumed_run_finds_the_same() -> Result<
     write_json(out.join("inputs.json"), &other)?;
     let error = format!("{:#}", reproduce(&toy(), place(), &out).err().context("must be refused")?);
     assert!(error.contains("not those that the run") && error.contains("corpus bio, corpus law"), "{error}");
+    Ok(())
+}
+
+/// The further studies, on the versions of that run.
+fn study(out: &Path) -> Result<()> {
+    let open = |chosen: Chosen| Studies::open(out, &chosen, Device::Cpu);
+    let studies = open(Chosen::default())?;
+    let triangle = studies.triangle()?;
+    assert_eq!(triangle.scores.iter().map(Vec::len).collect::<Vec<_>>(), [3, 2, 1]);
+    // The inside of an upgrade begins at the old version and ends at the new one: the triangle's first two numbers.
+    let inside = studies.inside(1, 2, &Progress::silent())?;
+    assert_eq!(inside.points.iter().map(|(step, _)| *step).collect::<Vec<_>>(), [0, 5, 10]);
+    assert_eq!(inside.points[0].1, triangle.scores[0][0]);
+    assert_eq!(inside.points[2].1, triangle.scores[0][1]);
+    let scale = studies.scale("M1", &[0.0, 1.0])?;
+    assert_eq!(scale.test_at_one, triangle.scores[0][1]);
+    let path = studies.path("M0", "M1", 3)?;
+    assert_eq!(path.points[0].scores["test"], Some(triangle.scores[0][0]));
+    assert_eq!(path.points[2].scores["test"], Some(triangle.scores[1][0]));
+    let optimisation = Optimisation { steps: 10, ..Optimisation::default() };
+    let config = CurveConfig { optimisation, ..CurveConfig::default() };
+    let (_, curve) = studies.curve("M0", "IND", &config, 3, &Progress::silent())?;
+    assert_eq!(curve.points[0].scores["test"], path.points[0].scores["test"]);
+    let plane = studies.plane(["M0", "M1", "IND"], &PlaneConfig { resolution: 3, margin: 0.1 }, 20)?;
+    assert_eq!((plane.scores.len(), plane.scores[0].len(), plane.scores[0][0].map(|s| s.n)), (3, 3, Some(20)));
+    let (heads, layers) = studies.heads("M1", "M1", 10)?;
+    assert!((heads.js.corresponding().context("heads")? - 1.0).abs() < 1e-6 && (layers.cka[0] - 1.0).abs() < 1e-6);
+    let (recycled, _) = studies.heads("M1", "M1+recycled", 10)?;
+    assert!(recycled.js.corresponding().context("heads")? < 1.0 - 1e-6, "other weights look elsewhere");
+    let (versions, angle) = studies.distances("M0", "M1")?;
+    assert!(versions.whole.l2 > 0.0 && angle.context("full fine-tuning has a Δ")?.whole.cosine.is_some());
+    assert!(!studies.attention("M0", &studies.task()?.dev[0].text)?.tokens.is_empty());
+
+    let refused = |chosen: Chosen| open(chosen).err().map_or(String::new(), |error| format!("{error:#}"));
+    assert!(refused(Chosen { task: Some("chess".into()), ..Chosen::default() }).contains("no task chess: it has bio_topic"));
+    assert!(refused(Chosen { method: Some("lora".into()), ..Chosen::default() }).contains("full, adapter"));
+    assert!(refused(Chosen { seed: 2, ..Chosen::default() }).contains("2 seeds"));
+    assert!(format!("{:#}", studies.inside(9, 2, &Progress::silent()).unwrap_err()).contains("no upgrade to M9"));
+    let adapters = open(Chosen { method: Some("adapter".into()), seed: 1, ..Chosen::default() })?;
+    assert!(adapters.distances("M0", "M1")?.1.is_none(), "adapters do not move the backbone");
+    adapters.path("M1", "M1+seed0", 2)?;
+    Ok(())
+}
+
+#[test]
+fn the_dial_for_the_domain_distance_is_swept_and_resumed() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let out = folder.path().join("sweep");
+    let found = sweep(&toy(), &[1.0, 0.0], "bio_topic", 0, place(), &out)?;
+    assert_eq!(found.points.iter().map(|point| point.domain_distance).collect::<Vec<_>>(), [0.0, 1.0]);
+    assert!(found.points.iter().all(|point| point.original.len() == 2 && point.relative_move > 0.0));
+    assert!(found.table()?.to_text().contains("domain distance") && found.figure()?.to_svg()?.contains("M_1"));
+    // What is there is read, not measured again: a result made up in between comes back.
+    let file = out.join("settings/distance-0.000-bio_topic-full-2-seeds.json");
+    let mut made_up = found.points[0].clone();
+    made_up.moved = vec![0.125, 0.25];
+    recyclable::files::write_json(&file, &made_up)?;
+    assert_eq!(sweep(&toy(), &[0.0, 1.0], "bio_topic", 0, place(), &out)?.points[0], made_up);
+    let error = sweep(&toy(), &[0.5], "review_sentiment", 0, place(), &folder.path().join("other")).unwrap_err();
+    assert!(format!("{error:#}").contains("is from reviews, the first upgrade is to bio"), "{error:#}");
     Ok(())
 }
 

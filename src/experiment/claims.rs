@@ -25,11 +25,11 @@ const ROUNDING: f64 = 1e-12;
 
 const ONE_SEED: &str = "not decidable with one seed";
 
-fn at_least(value: f64, bound: f64) -> bool {
+pub(super) fn at_least(value: f64, bound: f64) -> bool {
     value >= bound - ROUNDING
 }
 
-fn above(value: f64, bound: f64) -> bool {
+pub(super) fn above(value: f64, bound: f64) -> bool {
     value > bound + ROUNDING
 }
 
@@ -77,7 +77,7 @@ impl fmt::Display for Verdict {
 }
 
 impl Claim {
-    fn new(id: String, quantity: &str, statement: &str, rule: String, headline: &[f64]) -> Result<Self> {
+    pub(super) fn new(id: String, quantity: &str, statement: &str, rule: String, headline: &[f64]) -> Result<Self> {
         let interval = stats::t_interval(headline).with_context(|| format!("claim {id} cannot be judged"))?;
         Ok(Self {
             id,
@@ -96,7 +96,7 @@ impl Claim {
     }
 
     /// Adds a part with a value for every seed: its mean, its bounds where there are any, and the values.
-    fn part(&mut self, name: &str, values: &[f64]) -> Result<Interval> {
+    pub(super) fn part(&mut self, name: &str, values: &[f64]) -> Result<Interval> {
         let interval =
             stats::t_interval(values).with_context(|| format!("part \"{name}\" of claim {} is no number", self.id))?;
         ensure!(
@@ -116,7 +116,7 @@ impl Claim {
     }
 
     /// Sets the verdict: `rule` when there is more than one seed, otherwise none.
-    fn judge(mut self, rule: Option<bool>) -> Self {
+    pub(super) fn judge(mut self, rule: Option<bool>) -> Self {
         self.holds = rule.unwrap_or(false);
         if rule.is_none() {
             self.remark(ONE_SEED);

@@ -10,19 +10,22 @@ use crate::display::{Axis, Bar, Figure, Point};
 use crate::stats;
 
 impl Summary<'_> {
-    /// C1, C4 for each method, and C5 with C6; why one of them cannot be drawn is added to `problems`.
+    /// C1; C2, C3 and C4 for each method; and C5 with C6. Why one of them cannot be drawn is added to `problems`.
     pub fn figures(&self, problems: &mut Vec<String>) -> Vec<Figure> {
-        let methods = self.profile.method_names().into_iter().enumerate();
-        let curves = methods.map(|(method, name)| self.learning_curves(method, name));
-        let figures = [self.compatibility_figure()].into_iter().chain(curves).chain([self.few_shot_figure()]);
+        let methods = || self.profile.method_names().into_iter().enumerate();
+        let paths = methods().map(|(method, name)| self.path_figure(method, name));
+        let heads = methods().map(|(method, name)| self.heads_figure(method, name));
+        let curves = methods().map(|(method, name)| self.learning_curves(method, name));
+        let studies = paths.chain(heads).chain(curves);
+        let figures = [self.compatibility_figure()].into_iter().chain(studies).chain([self.few_shot_figure()]);
         kept(figures.collect::<Vec<_>>(), "a figure", problems)
     }
 
-    fn caption(&self, what: &str) -> String {
+    pub(super) fn caption(&self, what: &str) -> String {
         format!("{what} {}", basis(self.profile.seeds, self.profile.lineages))
     }
 
-    fn mean_chance(&self) -> Result<f64> {
+    pub(super) fn mean_chance(&self) -> Result<f64> {
         stats::mean(&self.tasks().iter().map(|task| self.chance(task)).collect::<Vec<_>>())
     }
 

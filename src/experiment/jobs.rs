@@ -40,6 +40,17 @@ impl Ledger {
         read_json(self.path(&job.id())).with_context(|| format!("job {} has left no result", job.id()))
     }
 
+    /// Forgets the result of this job, so that it is done again.
+    pub fn forget<J: Job>(&self, job: &J) -> Result<()> {
+        let path = self.path(&job.id());
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("cannot remove {}", path.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Does all jobs that are not remembered, on `workers` threads of `threads` libtorch threads each. `prepare` makes what a worker keeps between
     /// its jobs. The first error stops the others after their present job; what is done stays done.
     ///

@@ -2,18 +2,24 @@
 
 pub mod baselines;
 pub mod claims;
+pub mod compare;
 mod figures;
 mod jobs;
 mod materials;
 mod page;
 pub(crate) mod parallel;
+mod pilot_claims;
+mod pilot_summary;
+mod pilots;
 mod pretraining;
 pub mod profile;
 pub mod report;
 mod reproduce;
 mod run_folder;
 mod runs;
+pub mod studies;
 mod summary;
+pub mod sweep;
 mod tables;
 pub mod world_check;
 

@@ -26,7 +26,7 @@ pub(crate) fn pretrain_lineage(
     index: usize,
     place: Compute,
 ) -> Result<()> {
-    let own_seed = |purpose: &str| seed::derive(profile.seed, &format!("lineage {index} {purpose}"));
+    let own_seed = |purpose: &str| lineage_seed(profile, index, purpose);
     let config = architecture(profile, materials);
     let fresh = |purpose: &str| Version::new(&config, &materials.tokenizer, own_seed(purpose));
     let stage = Stage { profile, materials, lineage, device: place.device };
@@ -71,8 +71,19 @@ pub(crate) fn pretrain_lineage(
     })
 }
 
+/// The seed of one pre-training: of `first` (M_0), `independent`, or the name of an upgraded version.
+pub(super) fn lineage_seed(profile: &Profile, lineage: usize, purpose: &str) -> u64 {
+    seed::derive(profile.seed, &format!("lineage {lineage} {purpose}"))
+}
+
+/// How one upgrade is pre-trained.
+pub(super) fn upgrade_config(profile: &Profile, lineage: usize, name: &str) -> PretrainConfig {
+    let seed = lineage_seed(profile, lineage, name);
+    PretrainConfig { seed, precision: profile.precision, ..profile.upgrade.clone() }
+}
+
 /// The architecture of a profile's models: vocabulary of the tokenizer, positions for the longest sequence.
-fn architecture(profile: &Profile, materials: &Materials) -> RobertaConfig {
+pub(super) fn architecture(profile: &Profile, materials: &Materials) -> RobertaConfig {
     let size = &profile.model;
     RobertaConfig {
         num_hidden_layers: size.num_hidden_layers,

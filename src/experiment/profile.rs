@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
+use crate::analysis::DEFAULT_POINTS;
 use crate::device::Precision;
 use crate::model::{AdapterConfig, Method};
 use crate::recycle::{DistillConfig, HiddenTokens};
@@ -30,6 +31,8 @@ pub struct Profile {
     /// One for each tuning method.
     pub methods: Vec<MethodPlan>,
     pub few_shot: FewShotPlan,
+    #[serde(default)]
+    pub pilot: PilotPlan,
     pub limits: Limits,
     /// How often tuning, sampling and order are repeated with other random numbers.
     pub seeds: usize,
@@ -116,6 +119,48 @@ pub struct FewShotPlan {
     pub all_tokens: DistillConfig,
 }
 
+/// How tuned versions are compared with each other: paths between them, and their attention.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PilotPlan {
+    /// Points of a path, ends included.
+    pub points: usize,
+    /// What paths are evaluated on; the claim is judged on the last of them.
+    pub splits: Vec<PathSplit>,
+    /// Dev texts on which attention is compared.
+    pub texts: usize,
+    /// Whether both ends of a path are tuned with the same random numbers, so that heads and modules start alike (as in the
+    /// authors' scripts); otherwise the other end is tuned with the next seed's.
+    pub coupled: bool,
+}
+
+/// A split that paths are evaluated on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PathSplit {
+    /// The development texts.
+    Dev,
+    /// The test texts.
+    Test,
+}
+
+impl PathSplit {
+    /// Its name in results.
+    pub fn name(self) -> &'static str {
+        match self {
+            PathSplit::Dev => "dev",
+            PathSplit::Test => "test",
+        }
+    }
+}
+
+impl Default for PilotPlan {
+    fn default() -> PilotPlan {
+        let splits = vec![PathSplit::Dev, PathSplit::Test];
+        PilotPlan { points: DEFAULT_POINTS, splits, texts: 200, coupled: true }
+    }
+}
+
 /// How many examples of a task are used at most.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -159,6 +204,7 @@ impl Profile {
             sources: vec![source("bio_field", "similar"), source("review_sentiment", "different")],
             methods: sizes.methods(),
             few_shot: FewShotPlan::default(),
+            pilot: PilotPlan::default(),
             limits: Limits { train: 800, dev: 200, test: 400 },
             seeds: 5,
             lineages: 1,
@@ -204,6 +250,7 @@ impl Profile {
             sources: vec![OtherSource { task: "ag_news".to_string(), relation: "different".to_string() }],
             methods: sizes.methods(),
             few_shot: FewShotPlan { shots: 32, ..FewShotPlan::default() },
+            pilot: PilotPlan { splits: vec![PathSplit::Dev], ..PilotPlan::default() },
             limits: Limits { train: 2_000, dev: 500, test: 1_000 },
             seeds: 3,
             ..Profile::tiny()
@@ -215,6 +262,19 @@ impl Profile {
         self.methods.iter().map(|plan| plan.full_data.method.name()).collect()
     }
 
+    /// Whether the texts are real ones, not those of the built-in world.
+    pub fn is_real_text(&self) -> bool {
+        matches!(self.source, Source::Folder(_))
+    }
+
+    /// How often M_0 is upgraded.
+    pub fn num_upgrades(&self) -> usize {
+        match &self.source {
+            Source::World(world) => world.upgrades.len(),
+            Source::Folder(source) => source.upgrades.len(),
+        }
+    }
+
     /// Says what contradicts itself.
     pub fn validate(&self) -> Result<()> {
         ensure!(self.seeds > 0, "seeds is 0: every number rests on at least one");
@@ -223,17 +283,14 @@ impl Profile {
         ensure!(!self.methods.is_empty(), "there is no tuning method");
         self.initial.validate().context("initial")?;
         self.upgrade.validate().context("upgrade")?;
-        let upgrades = match &self.source {
-            Source::World(world) => {
-                world.validate()?;
-                world.upgrades.len()
-            }
+        match &self.source {
+            Source::World(world) => world.validate()?,
             Source::Folder(source) => {
                 let share = source.initial_share;
                 ensure!((0.0..1.0).contains(&share), "initial_share {share} is not in [0, 1)");
-                source.upgrades.len()
             }
-        };
+        }
+        let upgrades = self.num_upgrades();
         ensure!(upgrades >= 2, "recycling over two upgrades needs at least two of them, there are {upgrades}");
         for task in &self.tasks {
             ensure!(task.targets.first() == Some(&1), "the first target of task {} must be version 1", task.name);
@@ -264,6 +321,10 @@ impl Profile {
             config.validate().context("few_shot")?;
         }
         ensure!(self.few_shot.shots > 0, "shots is 0");
+        ensure!(self.pilot.points >= 2, "a path of {} point shows nothing: 26 is usual", self.pilot.points);
+        ensure!(!self.pilot.splits.is_empty(), "pilot.splits is empty: paths are evaluated on dev, test or both");
+        ensure!(self.pilot.texts > 0, "pilot.texts is 0: attention is compared on at least one text");
+        ensure!(self.pilot.coupled || self.seeds > 1, "pilot.coupled is false: the other end needs a second seed");
         let Limits { train, dev, test } = self.limits;
         ensure!(
             train > 0 && dev > 0 && test > 0,

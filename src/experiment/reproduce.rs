@@ -12,6 +12,7 @@ use tch::Device;
 use super::Inputs;
 use super::jobs::ledger;
 use super::materials::Materials;
+use super::pilots::pilots;
 use super::pretraining::pretrain_lineage;
 use super::profile::Profile;
 use super::report::{Report, peak_rss_mb};
@@ -71,11 +72,30 @@ pub fn reproduce(profile: &Profile, place: Compute, out: &Path) -> Result<Report
     let workers = if place.device.is_cuda() { 1 } else { place.threads };
     let ledger = ledger(out);
     let prepare = || Ok(Bench::new(profile, &materials, lineages()?, place.device));
+    let lineages_there = lineages()?;
     for (label, runs) in stages(profile) {
+        // A result whose weights are gone is of no use to the runs that build on them.
+        for run in &runs {
+            let kept = run.keeps().map(|(version, id)| lineages_there[run.lineage].adapted_path(&version, &id));
+            if kept.is_some_and(|path| !path.is_file()) {
+                ledger.forget(run)?;
+            }
+        }
         let threads = place.threads.div_ceil(workers);
-        ledger.run(label, &runs, workers, threads, prepare, |bench, run| bench.perform(run))?;
-        write_json(&clock_path, &elapsed())?;
+        ledger.run(label, &runs, workers, threads, prepare, |bench, run| {
+            let outcome = bench.perform(run)?;
+            // After every job, so that a run that is cut off does not forget how long it took.
+            write_json(&clock_path, &elapsed())?;
+            Ok(outcome)
+        })?;
     }
+    let comparisons = pilots(profile);
+    let threads = place.threads.div_ceil(workers);
+    ledger.run("compare versions", &comparisons, workers, threads, prepare, |bench, pilot| {
+        let outcome = bench.compare(pilot)?;
+        write_json(&clock_path, &elapsed())?;
+        Ok(outcome)
+    })?;
     let summary = Summary::gather(profile, &materials, &lineages()?, &ledger)?;
     let (claims, mut unmeasured) = summary.claims();
     let (tables, figures) = (summary.tables(&mut unmeasured), summary.figures(&mut unmeasured));
@@ -102,9 +122,9 @@ pub fn reproduce(profile: &Profile, place: Compute, out: &Path) -> Result<Report
 }
 
 impl Report {
-    /// Whether all four claims were measured for every tuning method, whether they hold or not.
+    /// Whether all six claims were measured for every tuning method, whether they hold or not.
     pub fn is_complete(&self, profile: &Profile) -> bool {
-        self.claims.len() == 4 * profile.methods.len()
+        self.claims.len() == 6 * profile.methods.len()
     }
 }
 
@@ -160,8 +180,10 @@ pub(crate) fn stages(profile: &Profile) -> Vec<(&'static str, Vec<Run>)> {
             outdated.extend(sources.into_iter().map(|task| run(task, What::Outdated)));
             for task in &profile.tasks {
                 let own = Source::Outdated { task: task.name.clone() };
+                // Every version is tuned conventionally: the pilot studies compare them.
+                let all = (1..=profile.num_upgrades()).map(|target| What::Conventional { target });
+                students.extend(all.chain([What::Control]).map(|what| run(&task.name, what)));
                 for &target in &task.targets {
-                    students.push(run(&task.name, What::Conventional { target }));
                     students.push(run(&task.name, What::Init { target, from: own.clone() }));
                     students.extend(Way::CLAIMED.map(|way| run(&task.name, What::FewShot { target, way })));
                 }

@@ -47,6 +47,8 @@ pub(crate) enum What {
     Outdated,
     /// Tunes the target by all labels, from scratch.
     Conventional { target: usize },
+    /// Tunes the independently pre-trained model by all labels, from scratch.
+    Control,
     /// Tunes the untrained network by all labels.
     Untrained,
     /// Tunes the target by all labels, starting from weights tuned on another version or for another task.
@@ -110,6 +112,22 @@ pub(crate) struct Outcome {
     pub seconds: f64,
 }
 
+impl Run {
+    /// The weights that this run leaves for others: the version they are tuned on, and their name there.
+    pub fn keeps(&self) -> Option<(String, String)> {
+        let id = |kind| adapted_id(self.seed, self.method_name, &self.task, kind);
+        match &self.what {
+            What::Outdated => Some((version_name(0), id("conventional"))),
+            What::Conventional { target } => Some((version_name(*target), id("conventional"))),
+            What::Control => Some((INDEPENDENT.to_string(), id("conventional"))),
+            What::Init { target, from: Source::Outdated { task } } if *task == self.task => {
+                Some((version_name(*target), id("recycled")))
+            }
+            What::Init { .. } | What::Untrained | What::FewShot { .. } | What::BagOfWords => None,
+        }
+    }
+}
+
 impl Job for Run {
     type Output = Outcome;
 
@@ -117,6 +135,7 @@ impl Job for Run {
         let what = match &self.what {
             What::Outdated => "M0".to_string(),
             What::Conventional { target } => format!("M{target}-conventional"),
+            What::Control => format!("{INDEPENDENT}-conventional"),
             What::Untrained => "untrained".to_string(),
             What::BagOfWords => "bag-of-words".to_string(),
             What::Init { target, from } => match from {
@@ -138,13 +157,18 @@ impl Job for Run {
     }
 }
 
+/// The name under which a lineage keeps tuned weights.
+pub(super) fn adapted_id(seed: usize, method_name: &str, task: &str, kind: &str) -> String {
+    format!("s{seed}-{method_name}-{task}-{kind}")
+}
+
 /// What a worker keeps between its runs.
 pub(crate) struct Bench<'a> {
-    profile: &'a Profile,
-    materials: &'a Materials,
-    lineages: Vec<Lineage>,
+    pub(super) profile: &'a Profile,
+    pub(super) materials: &'a Materials,
+    pub(super) lineages: Vec<Lineage>,
     versions: HashMap<(usize, String), Version>,
-    device: Device,
+    pub(super) device: Device,
 }
 
 impl<'a> Bench<'a> {
@@ -153,7 +177,7 @@ impl<'a> Bench<'a> {
     }
 
     /// Loads the versions a run needs, once.
-    fn have(&mut self, lineage: usize, names: &[String]) -> Result<()> {
+    pub(super) fn have(&mut self, lineage: usize, names: &[String]) -> Result<()> {
         for name in names {
             let key = (lineage, name.clone());
             if !self.versions.contains_key(&key) {
@@ -164,8 +188,8 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    fn version(&self, run: &Run, name: &str) -> Result<&Version> {
-        self.versions.get(&(run.lineage, name.to_string())).with_context(|| format!("version {name} was not loaded"))
+    pub(super) fn version(&self, lineage: usize, name: &str) -> Result<&Version> {
+        self.versions.get(&(lineage, name.to_string())).with_context(|| format!("version {name} was not loaded"))
     }
 
     fn plan(&self, run: &Run) -> &MethodPlan {
@@ -181,12 +205,9 @@ impl<'a> Bench<'a> {
         seed::derive(self.profile.seed, &format!("tuning {}", run.seed))
     }
 
-    fn adapted_id(run: &Run, task: &str, kind: &str) -> String {
-        format!("s{}-{}-{task}-{kind}", run.seed, run.method_name)
-    }
 
     fn outdated(&self, run: &Run, task: &str) -> Result<Adapted> {
-        self.lineages[run.lineage].adapted("M0", &Self::adapted_id(run, task, "conventional"))
+        self.lineages[run.lineage].adapted("M0", &adapted_id(run.seed, run.method_name, task, "conventional"))
     }
 
     /// Does one run.
@@ -195,6 +216,7 @@ impl<'a> Bench<'a> {
         let last = self.materials.upgrades.len();
         let needed: Vec<String> = match &run.what {
             What::Outdated => (0..=last).map(version_name).chain([INDEPENDENT.to_string()]).collect(),
+            What::Control => vec![INDEPENDENT.to_string()],
             What::Untrained => vec![UNTRAINED.to_string()],
             What::BagOfWords => Vec::new(),
             What::Conventional { target } | What::Init { target, .. } => vec![version_name(*target)],
@@ -203,17 +225,17 @@ impl<'a> Bench<'a> {
         self.have(run.lineage, &needed)?;
         let mut outcome = match &run.what {
             What::Outdated => self.tune_outdated(run, &needed)?,
-            What::Untrained => self.full_data(run, UNTRAINED, None, None)?,
-            What::Conventional { target } => self.full_data(run, &version_name(*target), None, Some("conventional"))?,
+            What::Control => self.full_data(run, INDEPENDENT, None)?,
+            What::Untrained => self.full_data(run, UNTRAINED, None)?,
+            What::Conventional { target } => self.full_data(run, &version_name(*target), None)?,
             What::Init { target, from } => {
-                let first = |kind| self.lineages[run.lineage].adapted("M1", &Self::adapted_id(run, &run.task, kind));
+                let first = |kind| self.lineages[run.lineage].adapted("M1", &adapted_id(run.seed, run.method_name, &run.task, kind));
                 let source = match from {
                     Source::Outdated { task } => self.outdated(run, task)?,
                     Source::ConventionalOnFirst => first("conventional")?,
                     Source::RecycledOnFirst => first("recycled")?,
                 };
-                let keep = matches!(from, Source::Outdated { task } if *task == run.task).then_some("recycled");
-                self.full_data(run, &version_name(*target), Some(&source), keep)?
+                self.full_data(run, &version_name(*target), Some(&source))?
             }
             What::FewShot { target, way } => self.few_shot(run, *target, *way)?,
             What::BagOfWords => self.bag_of_words(run)?,
@@ -225,30 +247,29 @@ impl<'a> Bench<'a> {
     fn tune_outdated(&self, run: &Run, versions: &[String]) -> Result<Outcome> {
         let task = self.materials.task(&run.task)?;
         let config = self.seeded(run, &self.plan(run).full_data);
-        let base = self.version(run, "M0")?;
+        let base = self.version(run.lineage, "M0")?;
         let tuned = tune(base, task, Start::Fresh, &config, self.device, &Progress::silent())?;
-        self.lineages[run.lineage].save_adapted(
-            "M0",
-            &Self::adapted_id(run, &run.task, "conventional"),
-            &tuned.best,
-        )?;
+        self.keep(run, &tuned.best)?;
         let mut outcome = Outcome { curve: tuned.scores(Metric::Accuracy), ..Outcome::default() };
         for name in versions {
-            let model = tuned.best.apply(self.version(run, name)?, self.device)?.with_precision(config.precision);
+            let model = tuned.best.apply(self.version(run.lineage, name)?, self.device)?.with_precision(config.precision);
             self.test(&mut outcome, name, task, &model, &config)?;
         }
         Ok(outcome)
     }
 
-    fn full_data(&self, run: &Run, target: &str, source: Option<&Adapted>, keep: Option<&str>) -> Result<Outcome> {
+    fn keep(&self, run: &Run, weights: &Adapted) -> Result<()> {
+        let Some((version, id)) = run.keeps() else { return Ok(()) };
+        self.lineages[run.lineage].save_adapted(&version, &id, weights)
+    }
+
+    fn full_data(&self, run: &Run, target: &str, source: Option<&Adapted>) -> Result<Outcome> {
         let task = self.materials.task(&run.task)?;
         let config = self.seeded(run, &self.plan(run).full_data);
         let start = source.map_or(Start::Fresh, Start::Recycled);
-        let base = self.version(run, target)?;
+        let base = self.version(run.lineage, target)?;
         let tuned = tune(base, task, start, &config, self.device, &Progress::silent())?;
-        if let Some(kind) = keep {
-            self.lineages[run.lineage].save_adapted(target, &Self::adapted_id(run, &run.task, kind), &tuned.best)?;
-        }
+        self.keep(run, &tuned.best)?;
         self.finish(base, task, &tuned, &config)
     }
 
@@ -256,7 +277,7 @@ impl<'a> Bench<'a> {
         let task = self.materials.task(&run.task)?;
         let few = task.few_shot(self.profile.few_shot.shots, self.run_seed(run))?;
         let config = self.seeded(run, &self.plan(run).few_shot);
-        let (old, new) = (self.version(run, "M0")?, self.version(run, &version_name(target))?);
+        let (old, new) = (self.version(run.lineage, "M0")?, self.version(run.lineage, &version_name(target))?);
         let outdated = self.outdated(run, &run.task)?;
         let plan = &self.profile.few_shot;
         let none = Vec::new;

@@ -7,7 +7,8 @@ use anyhow::{Context, Result};
 use super::claims::{self, Claim, CompatibilitySeed, InitializationRun};
 use super::jobs::{Job, Ledger};
 use super::materials::Materials;
-use super::profile::{Profile, Source as TextSource};
+use super::pilots::{Pilot, PilotOutcome, pilots};
+use super::profile::Profile;
 use super::runs::{INDEPENDENT, Outcome, Run, Source, UNTRAINED, Way, What, version_name};
 use super::stages;
 use crate::lineage::{Lineage, VersionRecord};
@@ -15,7 +16,7 @@ use crate::stats::{self, Interval};
 use crate::text::Task;
 
 /// Resamples of a bootstrap over test texts.
-const RESAMPLES: usize = 2_000;
+pub(super) const RESAMPLES: usize = 2_000;
 
 /// Judges a claim for the method of this index and name.
 type Judge<'a> = fn(&Summary<'a>, usize, &str) -> Result<Claim>;
@@ -25,6 +26,7 @@ pub(crate) struct Summary<'a> {
     pub profile: &'a Profile,
     pub materials: &'a Materials,
     outcomes: HashMap<String, Outcome>,
+    comparisons: HashMap<String, PilotOutcome>,
     /// Of the first lineage, ancestors first.
     pub records: Vec<VersionRecord>,
     /// The majority class's share of a task's test texts.
@@ -42,11 +44,13 @@ impl<'a> Summary<'a> {
         for run in stages(profile).into_iter().flat_map(|(_, runs)| runs) {
             outcomes.insert(run.id(), ledger.get(&run)?);
         }
+        let comparisons = pilots(profile).into_iter().map(|pilot| Ok((pilot.id(), ledger.get(&pilot)?)));
+        let comparisons = comparisons.collect::<Result<_>>()?;
         let versions = (0..=materials.upgrades.len()).map(version_name).chain([INDEPENDENT.to_string()]);
         let first = lineages.first().context("there is no lineage")?;
         let records = versions.map(|name| first.record(&name)).collect::<Result<_>>()?;
         let chance = materials.tasks.iter().map(|task| (task.name.clone(), Task::majority_share(&task.test))).collect();
-        Ok(Summary { profile, materials, outcomes, records, chance })
+        Ok(Summary { profile, materials, outcomes, comparisons, records, chance })
     }
 
     /// Names of the tasks that claims are averaged over.
@@ -69,6 +73,18 @@ impl<'a> Summary<'a> {
         self.outcomes.get(&run.id()).with_context(|| format!("there is no result of {}", run.id()))
     }
 
+    /// Every lineage with every seed.
+    pub fn repeats(&self) -> impl Iterator<Item = (usize, usize)> {
+        let seeds = self.profile.seeds;
+        (0..self.profile.lineages).flat_map(move |lineage| (0..seeds).map(move |seed| (lineage, seed)))
+    }
+
+    pub fn comparisons(&self, lineage: usize, seed: usize, method: usize, task: &str) -> Result<&PilotOutcome> {
+        let method_name = self.profile.method_names()[method];
+        let pilot = Pilot { lineage, seed, method, method_name, task: task.to_string() };
+        self.comparisons.get(&pilot.id()).with_context(|| format!("there is no result of {}", pilot.id()))
+    }
+
     /// A number for every seed: the mean over lineages and tasks of what `value` reads.
     pub fn per_seed(&self, tasks: &[&str], value: impl Fn(usize, usize, &str) -> Result<f64>) -> Result<Vec<f64>> {
         let of_seed = |seed: usize| -> Result<f64> {
@@ -88,8 +104,10 @@ impl<'a> Summary<'a> {
 
     /// The claims, each for every tuning method, and beside them why any could not be measured.
     pub fn claims(&self) -> (Vec<Claim>, Vec<String>) {
-        let judges: [(&str, Judge<'a>); 4] = [
+        let judges: [(&str, Judge<'a>); 6] = [
             ("C1", Self::compatibility),
+            ("C2", Self::connectivity),
+            ("C3", Self::similarity),
             ("C4", Self::initialization),
             ("C5", Self::distillation),
             ("C6", Self::combined),
@@ -119,7 +137,7 @@ impl<'a> Summary<'a> {
             Ok(CompatibilitySeed { versions, independent: share(&independent)? })
         });
         let claim = claims::compatibility(name, &seeds.collect::<Result<Vec<_>>>()?)?;
-        if !self.real_text() {
+        if !self.profile.is_real_text() {
             return Ok(claim);
         }
         let right = |version: &str| self.weighted_right(method, |_| What::Outdated, version);
@@ -145,7 +163,7 @@ impl<'a> Summary<'a> {
                 .collect()
         };
         let claim = claims::initialization(name, &(0..self.profile.seeds).map(of_seed).collect::<Result<Vec<_>>>()?)?;
-        if !self.real_text() {
+        if !self.profile.is_real_text() {
             return Ok(claim);
         }
         let init = |task: &str| What::Init { target: 1, from: Source::Outdated { task: task.to_string() } };
@@ -191,7 +209,7 @@ impl<'a> Summary<'a> {
 
     /// On real text, the interval of the difference of two ways when test texts are drawn anew.
     fn bootstrapped(&self, claim: Claim, method: usize, one: Way, other: Way) -> Result<Claim> {
-        if !self.real_text() {
+        if !self.profile.is_real_text() {
             return Ok(claim);
         }
         let student = |way| move |_: &str| What::FewShot { target: 1, way };
@@ -235,10 +253,6 @@ impl<'a> Summary<'a> {
             values.extend(sums.into_iter().map(|sum| weight * sum / repeats));
         }
         Ok(values)
-    }
-
-    fn real_text(&self) -> bool {
-        matches!(self.profile.source, TextSource::Folder(_))
     }
 
     /// What a reader should know beside the numbers.

@@ -9,10 +9,12 @@ use crate::display::{Cell, Column, Table};
 use crate::stats;
 
 impl Summary<'_> {
-    /// Compatibility, initialization, few-shot, baselines, forgetting; why one of them cannot be made is added to `problems`.
+    /// Compatibility, paths, heads, initialization, few-shot, baselines, forgetting; why one of them cannot be made is added to `problems`.
     pub fn tables(&self, problems: &mut Vec<String>) -> Vec<Table> {
         let tables = [
             self.compatibility_table(),
+            self.path_table(),
+            self.heads_table(),
             self.initialization_table(),
             self.few_shot_table(),
             self.baselines_table(false),
@@ -22,12 +24,12 @@ impl Summary<'_> {
         kept(tables, "a table", problems)
     }
 
-    fn basis(&self) -> String {
+    pub(super) fn basis(&self) -> String {
         basis(self.profile.seeds, self.profile.lineages)
     }
 
     /// A mean with its interval over seeds.
-    fn cell(values: &[f64]) -> Result<Cell> {
+    pub(super) fn cell(values: &[f64]) -> Result<Cell> {
         let interval = stats::t_interval(values)?;
         Ok(Cell::Range { mean: interval.mean, lo: interval.lo, hi: interval.hi })
     }

@@ -5,6 +5,7 @@
 //! it was called wrongly.
 
 mod apply;
+mod compare;
 mod doctor;
 mod eval;
 mod lineage;
@@ -13,6 +14,7 @@ mod recycle;
 mod reproduce;
 mod settings;
 mod spec;
+mod study;
 mod tune;
 mod tuned;
 mod world;
@@ -39,6 +41,8 @@ enum Command {
     Recycle(recycle::Recycle),
     Eval(eval::Eval),
     Lineage(lineage::Lineage),
+    Compare(compare::Compare),
+    Study(study::Study),
     World(world::Arguments),
     Doctor(doctor::Doctor),
 }
@@ -52,6 +56,8 @@ fn main() -> ExitCode {
         Command::Recycle(arguments) => recycle::run(&arguments),
         Command::Eval(arguments) => eval::run(&arguments),
         Command::Lineage(arguments) => lineage::run(&arguments),
+        Command::Compare(arguments) => compare::run(&arguments),
+        Command::Study(arguments) => study::run(&arguments),
         Command::World(arguments) => world::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
     };

@@ -1,0 +1,316 @@
+//! From the comparisons of tuned versions to C2 and C3, their tables and figures.
+
+
+use anyhow::{Context, Result};
+
+use super::claims::Claim;
+use super::pilot_claims::{self, ByPair};
+use super::pilots::{Comparison, Pair, Relation, pairs};
+use super::summary::{RESAMPLES, Summary};
+use crate::display::{Axis, Bar, Cell, Column, Figure, Point, Table};
+use crate::stats::{self, Interval};
+use crate::train::Scores;
+
+/// The accuracy barrier of a path when each text counts so many times; `path` has 0 or 1 for every point and text, as characters.
+fn accuracy_barrier(path: &[&[u8]], times: &[f64]) -> f64 {
+    let total: f64 = times.iter().sum();
+    let accuracy = |texts: &&[u8]| {
+        texts.iter().zip(times).map(|(&right, times)| if right == b'1' { *times } else { 0.0 }).sum::<f64>() / total
+    };
+    let values: Vec<f64> = path.iter().map(accuracy).collect();
+    let (Some(first), Some(last)) = (values.first(), values.last()) else { return f64::NAN };
+    let steps = (values.len() - 1).max(1) as f64;
+    let below = |(at, value): (usize, &f64)| {
+        let mu = at as f64 / steps;
+        (1.0 - mu) * first + mu * last - value
+    };
+    values.iter().enumerate().map(below).fold(0.0, f64::max)
+}
+
+impl Summary<'_> {
+    /// The pairs of versions that were compared.
+    pub fn pairs(&self) -> Vec<Pair> {
+        pairs(self.profile, 0, self.materials.upgrades.len())
+    }
+
+    /// The split that C2 is judged on.
+    fn path_split(&self) -> &'static str {
+        self.profile.pilot.splits.last().map_or("dev", |split| split.name())
+    }
+
+    /// A number for every seed: the mean over lineages and tasks of what `value` reads from the comparison of a pair.
+    pub fn compared(&self, method: usize, pair: &str, value: impl Fn(&Comparison) -> Result<f64>) -> Result<Vec<f64>> {
+        self.per_seed(&self.tasks(), |lineage, seed, task| {
+            let outcome = self.comparisons(lineage, seed, method, task)?;
+            value(outcome.pairs.get(pair).with_context(|| format!("{pair} was not compared on {task}"))?)
+        })
+    }
+
+    /// The pairs of these relations with what `value` reads, a number for every seed.
+    fn by_pair(
+        &self,
+        method: usize,
+        chosen: impl Fn(Relation) -> bool,
+        value: impl Fn(&Comparison) -> Result<f64>,
+    ) -> Result<ByPair> {
+        let pairs = self.pairs().into_iter().filter(|pair| chosen(pair.relation));
+        pairs.map(|pair| Ok((pair.name.clone(), self.compared(method, &pair.name, &value)?))).collect()
+    }
+
+    fn independent(&self, method: usize, value: impl Fn(&Comparison) -> Result<f64>) -> Result<Vec<f64>> {
+        let of_control = self.by_pair(method, |relation| relation == Relation::Independent, value)?;
+        of_control.into_values().next().context("the independent model was not compared")
+    }
+
+    pub fn connectivity(&self, method: usize, name: &str) -> Result<Claim> {
+        let split = self.path_split();
+        let accuracy = |comparison: &Comparison| Ok(comparison.path.barrier(split)?.accuracy);
+        let loss = |comparison: &Comparison| Ok(comparison.path.barrier(split)?.loss);
+        let adjacent = self.by_pair(method, |relation| relation == Relation::Adjacent, accuracy)?;
+        let reported = |relation| !matches!(relation, Relation::Adjacent | Relation::Independent);
+        let others = self.by_pair(method, reported, accuracy)?;
+        let loss = self.by_pair(method, |_| true, loss)?;
+        let mut claim =
+            pilot_claims::connectivity(name, &adjacent, &self.independent(method, accuracy)?, &others, &loss)?;
+        claim.remark(&format!("{} points a path, on {split}", self.profile.pilot.points));
+        match self.profile.is_real_text() {
+            true => Ok(claim.with_bootstrap(&self.bootstrap_barrier(method)?)),
+            false => Ok(claim),
+        }
+    }
+
+    /// The accuracy barrier of adjacent versions, averaged over pairs, tasks and seeds, when each task's texts are drawn anew.
+    fn bootstrap_barrier(&self, method: usize) -> Result<Interval> {
+        let tasks = self.tasks();
+        let adjacent: Vec<Pair> = self.pairs().into_iter().filter(|pair| pair.relation == Relation::Adjacent).collect();
+        // For every task its paths, each a list of points, each a 0 or 1 for every text.
+        let mut paths: Vec<Vec<Vec<&[u8]>>> = Vec::new();
+        for task in &tasks {
+            let mut of_task = Vec::new();
+            for (lineage, seed) in self.repeats() {
+                let comparisons = &self.comparisons(lineage, seed, method, task)?.pairs;
+                for pair in &adjacent {
+                    let comparison = comparisons.get(&pair.name).with_context(|| format!("{} is missing", pair.name))?;
+                    of_task.push(comparison.answers.iter().map(String::as_bytes).collect());
+                }
+            }
+            paths.push(of_task);
+        }
+        let size = |of_task: &Vec<Vec<&[u8]>>| of_task.first().and_then(|path| path.first()).map_or(0, |texts| texts.len());
+        let sizes: Vec<usize> = paths.iter().map(size).collect();
+        stats::bootstrap(&sizes, RESAMPLES, self.profile.seed, |rows| {
+            let (mut start, mut sum, mut count) = (0, 0.0, 0);
+            for (of_task, &size) in paths.iter().zip(&sizes) {
+                let mut times = vec![0.0; size];
+                rows[start..start + size].iter().for_each(|row| times[row - start] += 1.0);
+                start += size;
+                for path in of_task {
+                    sum += accuracy_barrier(path, &times);
+                    count += 1;
+                }
+            }
+            sum / f64::from(count)
+        })
+    }
+
+    pub fn similarity(&self, method: usize, name: &str) -> Result<Claim> {
+        let gap = |comparison: &Comparison| Ok(comparison.corresponding - comparison.mismatched);
+        let adjacent = self.by_pair(method, |relation| relation == Relation::Adjacent, gap)?;
+        let reported = |relation| !matches!(relation, Relation::Adjacent | Relation::Independent);
+        let others = self.by_pair(method, reported, gap)?;
+        pilot_claims::similarity(name, &adjacent, &self.independent(method, gap)?, &others)
+    }
+
+    /// Barriers of every pair.
+    pub fn path_table(&self) -> Result<Table> {
+        let split = self.path_split();
+        let columns = vec![
+            Column::text("method"),
+            Column::text("pair"),
+            Column::text("relation"),
+            Column::number("accuracy barrier", 3),
+            Column::number("loss barrier", 3),
+            Column::number("accuracy at the ends", 3),
+            Column::number("lowest on the way", 3),
+            Column::number("distance", 1),
+            Column::number("cosine of what was tuned", 2),
+        ];
+        let caption = format!(
+            "{} Straight paths of {} points between tuned models, on {split}, averaged over tasks; {}. Distance: L2 over backbone and modules.",
+            self.basis(),
+            self.profile.pilot.points,
+            if self.profile.pilot.coupled { "both ends tuned with the same seed" } else { "the ends tuned with different seeds" }
+        );
+        let mut table = Table::new("paths", "Straight paths between tuned versions", columns).caption(caption);
+        for (method, name) in self.profile.method_names().into_iter().enumerate() {
+            for pair in self.pairs() {
+                let read = |value: &dyn Fn(&Comparison) -> Result<f64>| -> Result<Cell> {
+                    Self::cell(&self.compared(method, &pair.name, value)?)
+                };
+                let accuracies = |comparison: &Comparison| -> Result<Vec<f64>> {
+                    let scores = comparison.path.scores(split)?;
+                    scores.iter().map(|(_, s)| Ok(s.as_ref().context("a loss is not finite")?.accuracy)).collect()
+                };
+                let mut row = vec![Cell::from(name), pair.name.as_str().into(), pair.relation.name().into()];
+                row.push(read(&|c| Ok(c.path.barrier(split)?.accuracy))?);
+                row.push(read(&|c| Ok(c.path.barrier(split)?.loss))?);
+                row.push(read(&|c| {
+                    let all = accuracies(c)?;
+                    Ok((all.first().context("no points")? + all.last().context("no points")?) / 2.0)
+                })?);
+                row.push(read(&|c| Ok(accuracies(c)?.into_iter().fold(f64::INFINITY, f64::min)))?);
+                row.push(read(&|c| Ok(c.distance))?);
+                row.push(read(&|c| c.cosine.context("what was tuned is zero at one end"))?);
+                table.push(row);
+            }
+        }
+        Ok(table)
+    }
+
+    /// Similarities of attention heads and hidden states of every pair.
+    pub fn heads_table(&self) -> Result<Table> {
+        let columns = vec![
+            Column::text("method"),
+            Column::text("pair"),
+            Column::number("corresponding", 3),
+            Column::number("mismatched", 3),
+            Column::number("mismatched in its layer", 3),
+            Column::number("gap", 3),
+            Column::number("found by matching", 2),
+            Column::number("CKA, last layer", 3),
+            Column::number("untuned: corresponding", 3),
+            Column::number("untuned: mismatched", 3),
+        ];
+        let caption = format!(
+            "{} 1 − Jensen–Shannon divergence (base 2) of attention on up to {} dev texts a task, averaged over tasks. Found by matching: share of \
+             heads whose partner in the best one-to-one matching is the corresponding head. CKA: debiased, linear, over tokens. Untuned: the \
+             versions themselves, on the same texts.",
+            self.basis(),
+            self.profile.pilot.texts
+        );
+        let mut table = Table::new("heads", "Do tuned versions look at the same words?", columns).caption(caption);
+        for (method, name) in self.profile.method_names().into_iter().enumerate() {
+            for pair in self.pairs() {
+                let read = |value: &dyn Fn(&Comparison) -> f64| -> Result<Cell> {
+                    Self::cell(&self.compared(method, &pair.name, |comparison| Ok(value(comparison)))?)
+                };
+                let in_layer = self.compared(method, &pair.name, |c| c.mismatched_in_layer.context("one head a layer"));
+                let mut row = vec![Cell::from(name), pair.name.as_str().into()];
+                row.push(read(&|c| c.corresponding)?);
+                row.push(read(&|c| c.mismatched)?);
+                row.push(in_layer.map_or(Ok(Cell::Empty(())), |values| Self::cell(&values))?);
+                row.push(read(&|c| c.corresponding - c.mismatched)?);
+                row.push(read(&|c| c.matched_share)?);
+                row.push(read(&|c| c.cka)?);
+                row.extend(self.untuned(&pair)?.map_or([Cell::Empty(()), Cell::Empty(())], |both| both.map(Cell::from)));
+                table.push(row);
+            }
+        }
+        Ok(table)
+    }
+
+    /// Similarities of a pair before tuning: corresponding and mismatched heads, averaged over tasks, of the first lineage.
+    fn untuned(&self, pair: &Pair) -> Result<Option<[f64; 2]>> {
+        let tasks = self.tasks();
+        let of_task = |task: &&str| Ok(self.comparisons(0, 0, 0, task)?.pairs.get(&pair.name).and_then(|c| c.untuned));
+        let values = tasks.iter().map(of_task).collect::<Result<Option<Vec<[f64; 2]>>>>()?;
+        let mean = |at: usize, values: &[[f64; 2]]| stats::mean(&values.iter().map(|both| both[at]).collect::<Vec<_>>());
+        values.map(|values| Ok([mean(0, &values)?, mean(1, &values)?])).transpose()
+    }
+
+    /// Accuracy along the paths of adjacent versions, of the whole lineage, and to the independent model.
+    pub fn path_figure(&self, method: usize, name: &str) -> Result<Figure> {
+        let split = self.path_split();
+        let mut groups: Vec<(String, Vec<Pair>)> = Vec::new();
+        for pair in self.pairs() {
+            let label = match pair.relation {
+                Relation::Adjacent => "adjacent versions".to_string(),
+                Relation::Distant | Relation::Independent => pair.name.clone(),
+                Relation::Recycled | Relation::OtherSeed => continue,
+            };
+            match groups.iter_mut().find(|(known, _)| *known == label) {
+                Some((_, pairs)) => pairs.push(pair),
+                None => groups.push((label, vec![pair])),
+            }
+        }
+        let mut figure = Figure::lines(
+            format!("C2-paths-{name}"),
+            format!("Accuracy on the straight way between tuned versions ({name})"),
+            Axis::new("μ, from the older (0) to the newer model (1)").range(0.0, 1.0),
+            Axis::new(format!("{split} accuracy")).range(0.0, 1.0),
+        );
+        for (label, pairs) in groups {
+            let point = |at: usize| -> Result<Option<Point>> {
+                let accuracy = |scores: &Option<Scores>| scores.as_ref().map(|scores| scores.accuracy);
+                let mut mu = 0.0;
+                let mut of_pairs = Vec::new();
+                for pair in &pairs {
+                    let values = self.compared(method, &pair.name, |comparison| {
+                        let scores = comparison.path.scores(split)?;
+                        accuracy(&scores[at].1).context("the loss is not finite here")
+                    });
+                    let Ok(values) = values else { return Ok(None) };
+                    of_pairs.push(values);
+                }
+                let seeds: Vec<f64> = (0..self.profile.seeds)
+                    .map(|seed| stats::mean(&of_pairs.iter().map(|values| values[seed]).collect::<Vec<_>>()))
+                    .collect::<Result<_>>()?;
+                if self.profile.pilot.points > 1 {
+                    mu = at as f64 / (self.profile.pilot.points - 1) as f64;
+                }
+                Ok(Some(Point::interval(mu, &stats::t_interval(&seeds)?)))
+            };
+            let points = (0..self.profile.pilot.points).map(point).collect::<Result<Vec<_>>>()?;
+            // Where a model on the way has no finite loss the line has a gap.
+            for piece in points.split(Option::is_none).filter(|piece| !piece.is_empty()) {
+                figure = figure.band(label.clone(), piece.iter().flatten().copied().collect());
+            }
+        }
+        Ok(figure.reference("chance", self.mean_chance()?).caption(self.caption(
+            "No dip between tuned versions of one lineage means that they lie in one basin; M_IND shares no ancestry. The bands are 95 % intervals.",
+        )))
+    }
+
+    /// Corresponding against mismatched heads, pair by pair.
+    pub fn heads_figure(&self, method: usize, name: &str) -> Result<Figure> {
+        let pairs: Vec<Pair> = self
+            .pairs()
+            .into_iter()
+            .filter(|pair| {
+                matches!(pair.relation, Relation::Adjacent | Relation::Distant | Relation::Independent)
+            })
+            .collect();
+        let bars = |value: &dyn Fn(&Comparison) -> f64| -> Result<Vec<Option<Bar>>> {
+            let of_pair =
+                |pair: &Pair| Ok(Some(Bar::of(&self.compared(method, &pair.name, |c| Ok(value(c)))?)?));
+            pairs.iter().map(of_pair).collect()
+        };
+        let figure = Figure::grouped(
+            format!("C3-heads-{name}"),
+            format!("Attention heads of tuned versions ({name})"),
+            pairs.iter().map(|pair| pair.name.as_str()),
+            Axis::new("similarity of attention, 1 − JS").range(0.0, 1.0),
+        );
+        Ok(figure
+            .bars("corresponding heads", bars(&|c| c.corresponding)?)
+            .bars("mismatched heads", bars(&|c| c.mismatched)?)
+            .caption(self.caption(
+                "The lead of corresponding over mismatched heads says how much two models share their heads' roles.",
+            )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_barrier_counts_each_text_as_often_as_it_was_drawn() {
+        // Three points, four texts. Accuracies 1, 1/2, 1/2 as they are: the chord at one half is 3/4, the barrier 1/4.
+        let path: [&[u8]; 3] = [b"1111", b"1100", b"1010"];
+        assert!((accuracy_barrier(&path, &[1.0; 4]) - 0.25).abs() < 1e-12);
+        // The first text alone: right everywhere, no barrier. The last two texts: 1, 0, 1/2, chord 3/4.
+        assert_eq!(accuracy_barrier(&path, &[4.0, 0.0, 0.0, 0.0]), 0.0);
+        assert!((accuracy_barrier(&path, &[0.0, 0.0, 1.0, 1.0]) - 0.75).abs() < 1e-12);
+    }
+}
