@@ -14,11 +14,15 @@ use statrs::distribution::{ContinuousCDF, StudentsT};
 /// interval follows from a single value.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
+    /// Observations.
     pub n: usize,
+    /// Their mean, or the statistic on them.
     pub mean: f64,
     /// Sample standard deviation (divisor n − 1); of a bootstrap, that of the observations.
     pub sd: Option<f64>,
+    /// Lower bound.
     pub lo: Option<f64>,
+    /// Upper bound.
     pub hi: Option<f64>,
 }
 

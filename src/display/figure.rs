@@ -14,6 +14,7 @@ use crate::stats::Interval;
 /// One axis: what it shows (with its unit), and what is written along it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Axis {
+    /// What it shows, with its unit.
     pub label: String,
     /// Smallest and largest value shown; chosen from the data when `None`. Values outside are drawn at the edge.
     pub range: Option<(f64, f64)>,
@@ -22,10 +23,12 @@ pub struct Axis {
 }
 
 impl Axis {
+    /// An axis with this label, its range and ticks left to the data.
     pub fn new(label: impl Into<String>) -> Self {
         Self { label: label.into(), ..Self::default() }
     }
 
+    /// Shows values from `lo` to `hi`.
     pub fn range(mut self, lo: f64, hi: f64) -> Self {
         self.range = Some((lo, hi));
         self
@@ -41,17 +44,23 @@ impl Axis {
 /// A point of a line, with its interval where there is one.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Point {
+    /// Where it stands along the x axis.
     pub x: f64,
+    /// Its height.
     pub y: f64,
+    /// Lower end of its interval.
     pub lo: Option<f64>,
+    /// Upper end of its interval.
     pub hi: Option<f64>,
 }
 
 impl Point {
+    /// A point without an interval.
     pub fn new(x: f64, y: f64) -> Self {
         Self { x, y, lo: None, hi: None }
     }
 
+    /// An interval's mean at `x`, with its bounds where there are any.
     pub fn interval(x: f64, interval: &Interval) -> Self {
         Self { x, y: interval.mean, lo: interval.lo, hi: interval.hi }
     }
@@ -60,7 +69,9 @@ impl Point {
 /// One line of a line chart.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Line {
+    /// What the legend calls it.
     pub label: String,
+    /// Its points, in ascending order of x.
     pub points: Vec<Point>,
     /// Intervals as a shaded band (many points) instead of error bars (few).
     pub band: bool,
@@ -69,13 +80,18 @@ pub struct Line {
 /// One bar, with its interval and the single observations (seeds) it summarises.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Bar {
+    /// Its height.
     pub value: f64,
+    /// Lower end of its interval.
     pub lo: Option<f64>,
+    /// Upper end of its interval.
     pub hi: Option<f64>,
+    /// What `value` is the mean of, drawn as dots.
     pub observations: Vec<f64>,
 }
 
 impl Bar {
+    /// A bar without an interval.
     pub fn new(value: f64) -> Self {
         Self { value, lo: None, hi: None, observations: Vec::new() }
     }
@@ -90,14 +106,18 @@ impl Bar {
 /// The bars of one colour: one a group, `None` where there is nothing to show.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BarSeries {
+    /// What the legend calls them.
     pub label: String,
+    /// One a group, in the order of the groups.
     pub bars: Vec<Option<Bar>>,
 }
 
 /// A horizontal line to compare with: chance, a ceiling, a threshold.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Reference {
+    /// What is written beside it.
     pub label: String,
+    /// Its height.
     pub value: f64,
 }
 
@@ -105,8 +125,16 @@ pub struct Reference {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Plot {
+    /// Lines over a numeric x axis.
     Lines(Vec<Line>),
-    Bars { groups: Vec<String>, series: Vec<BarSeries> },
+    /// Bars in named groups.
+    Bars {
+        /// What stands under the groups.
+        groups: Vec<String>,
+        /// The bars, one series a colour.
+        series: Vec<BarSeries>,
+    },
+    /// Cells coloured by value.
     Field(Field),
 }
 
@@ -115,12 +143,17 @@ pub enum Plot {
 pub struct Figure {
     /// Name of its files: letters, digits, `-`, `_` and `.`.
     pub id: String,
+    /// What stands above it.
     pub title: String,
     /// What a reader must know to read it: seeds, lineages, what bars and bands mean.
     pub caption: String,
+    /// The horizontal axis.
     pub x: Axis,
+    /// The vertical axis.
     pub y: Axis,
+    /// The data.
     pub plot: Plot,
+    /// Horizontal lines to compare with.
     pub references: Vec<Reference>,
     /// Width and height in pixels of the SVG; the PNG has twice as many.
     pub size: (u32, u32),
@@ -187,6 +220,7 @@ impl Figure {
         self
     }
 
+    /// Sets the caption.
     pub fn caption(mut self, caption: impl Into<String>) -> Self {
         self.caption = caption.into();
         self

@@ -9,17 +9,23 @@ use super::{escape_html, escape_markdown};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Align {
+    /// At the left, as text does.
     #[default]
     Left,
+    /// At the right, as numbers do.
     Right,
+    /// In the middle.
     Center,
 }
 
 /// A column's heading, alignment and the decimals its numbers are shown with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Column {
+    /// The heading.
     pub name: String,
+    /// Where its cells stand.
     pub align: Align,
+    /// Digits after the point.
     pub decimals: usize,
 }
 
@@ -39,14 +45,20 @@ impl Column {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Cell {
+    /// A number, shown with the column's decimals.
     Number(f64),
+    /// Text, shown as it is.
     Text(String),
     /// A mean with its interval; shown as the mean alone where `lo` or `hi` is missing.
     Range {
+        /// The mean.
         mean: f64,
+        /// Lower end of the interval.
         lo: Option<f64>,
+        /// Upper end of the interval.
         hi: Option<f64>,
     },
+    /// Nothing, shown as a dash.
     Empty(()),
 }
 
@@ -101,23 +113,29 @@ impl<T: Into<Cell>> From<Option<T>> for Cell {
 pub struct Table {
     /// Short name by which readers of the JSON find it, say `few_shot.full`.
     pub id: String,
+    /// What stands above it.
     pub title: String,
     /// What a reader must know to read it: seeds, lineages, units.
     pub caption: String,
+    /// Headings from left to right.
     pub columns: Vec<Column>,
+    /// Rows from top to bottom.
     pub rows: Vec<Vec<Cell>>,
 }
 
 impl Table {
+    /// A table without rows.
     pub fn new(id: impl Into<String>, title: impl Into<String>, columns: Vec<Column>) -> Self {
         Self { id: id.into(), title: title.into(), columns, ..Self::default() }
     }
 
+    /// Sets the caption.
     pub fn caption(mut self, caption: impl Into<String>) -> Self {
         self.caption = caption.into();
         self
     }
 
+    /// Adds a row.
     pub fn push<C: Into<Cell>>(&mut self, row: impl IntoIterator<Item = C>) {
         self.rows.push(row.into_iter().map(Into::into).collect());
     }

@@ -12,6 +12,7 @@ use regex::Regex;
 /// What a baseline says about a test set.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Baseline {
+    /// Share of test texts that are right.
     pub accuracy: f64,
     /// One class number a test example.
     pub predictions: Vec<usize>,

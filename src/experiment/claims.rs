@@ -38,6 +38,7 @@ pub(super) fn above(value: f64, bound: f64) -> bool {
 pub struct Claim {
     /// Claim and tuning method, say `C1.full`.
     pub id: String,
+    /// What is claimed, in a sentence.
     pub statement: String,
     /// The decision rule in words, fixed before the run.
     pub rule: String,
@@ -47,20 +48,26 @@ pub struct Claim {
     pub measured: f64,
     /// 95 % Student-t interval of `measured`; `null` with one seed.
     pub ci95: Option<[f64; 2]>,
+    /// The headline number of each seed.
     pub per_seed: Vec<f64>,
     /// Further numbers by name; bounds end in `lo` and `hi`.
     pub parts: BTreeMap<String, f64>,
     /// Every seed's value of the parts that have one.
     pub part_seeds: BTreeMap<String, Vec<f64>>,
+    /// Seeds.
     pub n: usize,
+    /// Whether the rule is met. With one seed it never is: see [`Claim::verdict`].
     pub holds: bool,
+    /// What a reader should know beside the numbers.
     pub note: String,
 }
 
 /// What became of a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
+    /// The rule is met.
     Holds,
+    /// It is not.
     Fails,
     /// One seed has no interval.
     Undecided,
@@ -154,6 +161,7 @@ impl Claim {
         self
     }
 
+    /// What became of the claim.
     pub fn verdict(&self) -> Verdict {
         match (self.holds, self.ci95) {
             (true, _) => Verdict::Holds,
@@ -255,6 +263,7 @@ pub struct InitializationRun {
     pub steps_conventional: usize,
     /// Best scores of the two runs: the caller sets the test scores of the models that dev chose.
     pub best_init: f64,
+    /// The same of conventional tuning.
     pub best_conventional: f64,
 }
 

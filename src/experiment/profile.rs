@@ -17,8 +17,11 @@ use crate::train::{Optimisation, PretrainConfig, TuneConfig};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Profile {
+    /// What the run is called in its report.
     pub name: String,
+    /// Where its texts come from.
     pub source: Source,
+    /// The models' architecture.
     pub model: ModelSize,
     /// M_0 and the independent model M_IND.
     pub initial: PretrainConfig,
@@ -30,9 +33,12 @@ pub struct Profile {
     pub sources: Vec<OtherSource>,
     /// One for each tuning method.
     pub methods: Vec<MethodPlan>,
+    /// What few-shot students are given.
     pub few_shot: FewShotPlan,
+    /// How tuned versions are compared with each other.
     #[serde(default)]
     pub pilot: PilotPlan,
+    /// How many examples of a task are used at most.
     pub limits: Limits,
     /// How often tuning, sampling and order are repeated with other random numbers.
     pub seeds: usize,
@@ -40,6 +46,7 @@ pub struct Profile {
     pub lineages: usize,
     /// Everything random is derived from it.
     pub seed: u64,
+    /// What is computed in.
     pub precision: Precision,
 }
 
@@ -57,6 +64,7 @@ pub enum Source {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FolderSource {
+    /// The folder.
     pub folder: PathBuf,
     /// The corpus M_0 is pre-trained on in full.
     pub initial: String,
@@ -72,8 +80,11 @@ pub struct FolderSource {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSize {
+    /// Width of the hidden states.
     pub hidden_size: i64,
+    /// Transformer layers.
     pub num_hidden_layers: usize,
+    /// Attention heads a layer; they share the width.
     pub num_attention_heads: i64,
 }
 
@@ -81,7 +92,9 @@ pub struct ModelSize {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TaskPlan {
+    /// The task.
     pub name: String,
+    /// The versions moved to, by number, 1 first.
     pub targets: Vec<usize>,
 }
 
@@ -92,6 +105,7 @@ const RELATIONS: [&str; 2] = ["similar", "different"];
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OtherSource {
+    /// The task they are tuned on.
     pub task: String,
     /// `similar` or `different`.
     pub relation: String,
@@ -101,7 +115,9 @@ pub struct OtherSource {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MethodPlan {
+    /// With all labels.
     pub full_data: TuneConfig,
+    /// With few; of the same method.
     pub few_shot: TuneConfig,
 }
 
@@ -165,8 +181,11 @@ impl Default for PilotPlan {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
+    /// Of the training split.
     pub train: usize,
+    /// Of the development split.
     pub dev: usize,
+    /// Of the test split.
     pub test: usize,
 }
 

@@ -17,26 +17,39 @@ pub const SCHEMA: u32 = 1;
 /// Everything a run found out, and what a reader needs to judge and repeat it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
+    /// The layout of this report: [`SCHEMA`].
     pub schema: u32,
     /// Commit of the sources, empty where unknown.
     pub commit: String,
+    /// The profile that was run.
     pub profile: String,
+    /// Where it computed.
     pub device: String,
+    /// What it computed in: `fp32` or `bf16`.
     pub precision: String,
+    /// Threads in all.
     pub threads: usize,
     /// Wall time of the run.
     pub seconds: f64,
+    /// The largest resident set in MB, where it is known.
     pub peak_rss_mb: Option<f64>,
     /// When the report was made (UTC).
     pub date: String,
+    /// Processor, cores and memory.
     pub machine: String,
+    /// How often tuning, sampling and order were repeated.
     pub seeds: usize,
     /// How many times pre-training was repeated.
     pub lineages: usize,
+    /// The claims, measured and judged.
     pub claims: Vec<Claim>,
+    /// Further numbers.
     pub tables: Vec<Table>,
+    /// What the numbers look like.
     pub figures: Vec<Figure>,
+    /// What a reader should know beside the numbers.
     pub notes: Vec<String>,
+    /// The whole profile.
     pub settings: serde_json::Value,
 }
 

@@ -29,6 +29,7 @@ const INPUTS: &str = "inputs.json";
 /// Where a run computes.
 #[derive(Clone, Copy, Debug)]
 pub struct Compute {
+    /// The CPU or a GPU.
     pub device: Device,
     /// Threads in all. Small models fill one core each, so on the CPU runs stand side by side on a thread each.
     pub threads: usize,

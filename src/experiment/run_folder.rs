@@ -94,10 +94,12 @@ impl RunFolder {
         write_json(self.file("result.json"), result)
     }
 
+    /// The folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
+    /// A file in it.
     pub fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }

@@ -116,16 +116,20 @@ pub struct Finding {
     pub rule: String,
     /// What it was made of.
     pub parts: BTreeMap<String, f64>,
+    /// Whether it is the case.
     pub holds: bool,
 }
 
 /// What a check found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WorldCheck {
+    /// Of the world and of all training.
     pub seed: u64,
     /// The world's dials.
     pub world: WorldConfig,
+    /// Everything looked at.
     pub findings: Vec<Finding>,
+    /// How long it took.
     pub seconds: f64,
 }
 

@@ -64,6 +64,7 @@ impl Lineage {
         Ok(Lineage { root })
     }
 
+    /// The folder that holds all of it.
     pub fn root(&self) -> &Path {
         &self.root
     }
@@ -193,6 +194,7 @@ impl Lineage {
         Ok(())
     }
 
+    /// Whether weights `id`, tuned on `version`, are there.
     pub fn has_adapted(&self, version: &str, id: &str) -> bool {
         self.has_version(version) && check_name(id).is_ok() && self.adapted_path(version, id).is_file()
     }

@@ -10,6 +10,7 @@ use serde_json::Value;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VersionRecord {
+    /// What the version is called: its folder's name.
     pub name: String,
     /// The version whose pre-training it continues.
     pub parent: Option<String>,
@@ -22,10 +23,13 @@ pub struct VersionRecord {
     pub corpus: String,
     /// Everything needed to repeat the pre-training.
     pub recipe: Value,
+    /// Of all that was random in the pre-training.
     pub seed: u64,
     /// Held-out masked-LM loss by corpus, in nats a masked token: one row of the forgetting matrix.
     pub held_out: BTreeMap<String, f64>,
+    /// How long the pre-training took.
     pub seconds: f64,
+    /// Tokens read a second.
     pub tokens_per_second: f64,
     /// Fingerprints of its files. Filled in when the version is saved.
     #[serde(default)]

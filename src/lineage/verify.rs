@@ -13,7 +13,9 @@ use crate::model::{Adapted, Version};
 /// Something wrong in a lineage, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
+    /// What is wrong, and where.
     pub what: String,
+    /// What to do about it.
     pub remedy: String,
 }
 

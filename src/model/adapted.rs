@@ -22,9 +22,13 @@ const KEY: &str = "recyclable";
 /// `modules`; the head belongs to the task and is always kept whole, never differenced.
 #[derive(Debug)]
 pub struct Adapted {
+    /// Tuned − base, for methods that move the backbone.
     pub backbone: Option<Delta>,
+    /// Adapters or LoRA maps, whole.
     pub modules: Option<Theta>,
+    /// The classifier's head, whole.
     pub head: Theta,
+    /// Where the weights come from.
     pub card: Card,
 }
 
@@ -35,6 +39,7 @@ pub struct Card {
     pub method: Method,
     /// The task and its labels, in the order of the head's scores.
     pub task: String,
+    /// The classes, in the order of the head's scores.
     pub labels: Vec<String>,
     /// Fingerprint of the backbone they were tuned on.
     pub base: String,

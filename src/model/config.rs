@@ -14,23 +14,41 @@ use crate::files::{read_json, write_json};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RobertaConfig {
+    /// Tokens of the vocabulary.
     pub vocab_size: i64,
+    /// Width of the hidden states.
     pub hidden_size: i64,
+    /// Transformer layers.
     pub num_hidden_layers: usize,
+    /// Attention heads a layer; `hidden_size` is a multiple of it.
     pub num_attention_heads: i64,
+    /// Inner width of the feed-forward sublayers.
     pub intermediate_size: i64,
+    /// Their activation; `gelu` is the one supported.
     pub hidden_act: String,
+    /// Dropout of embeddings, sublayer outputs and the classifier.
     pub hidden_dropout_prob: f64,
+    /// Dropout of attention weights.
     pub attention_probs_dropout_prob: f64,
+    /// Rows of the position table: tokens a sequence may have, and two more.
     pub max_position_embeddings: i64,
+    /// Rows of the table of token types.
     pub type_vocab_size: i64,
+    /// Standard deviation of fresh weights.
     pub initializer_range: f64,
+    /// Added to the variance in LayerNorms.
     pub layer_norm_eps: f64,
+    /// The token that fills up batches; the first position has the number behind its own.
     pub pad_token_id: i64,
+    /// `<s>`.
     pub bos_token_id: Option<i64>,
+    /// `</s>`.
     pub eos_token_id: Option<i64>,
+    /// Dropout of the classifier's head, where it differs from `hidden_dropout_prob`.
     pub classifier_dropout: Option<f64>,
+    /// Whether attention is causal; only `false` is supported.
     pub is_decoder: bool,
+    /// Whether the masked-LM head shares the token embeddings; only `true` is supported.
     pub tie_word_embeddings: bool,
     /// Everything else the file holds (`architectures`, `id2label`, …), kept as it is.
     #[serde(flatten)]

@@ -83,6 +83,7 @@ pub enum AdapterPosition {
 pub struct AdapterConfig {
     /// The inner width.
     pub bottleneck: i64,
+    /// Where in a layer they stand.
     pub position: AdapterPosition,
     /// Standard deviation of the initial weights (biases start at 0): near the identity, not at it.
     pub initializer_range: f64,
@@ -98,7 +99,9 @@ impl Default for AdapterConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LoraConfig {
+    /// Inner width r of the update B·A.
     pub rank: i64,
+    /// Scale: updates count alpha / rank.
     pub alpha: f64,
     /// Which linear maps of a layer: whole names (`attention.self.query`) or their last parts (`query`, `dense`).
     pub targets: Vec<String>,

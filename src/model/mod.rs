@@ -148,6 +148,7 @@ impl Model {
         self.precision
     }
 
+    /// The shape of the network.
     pub fn config(&self) -> &RobertaConfig {
         &self.config
     }
@@ -157,10 +158,12 @@ impl Model {
         &self.labels
     }
 
+    /// The tuning method it is made for.
     pub fn method(&self) -> &Method {
         &self.method
     }
 
+    /// Where its tensors lie.
     pub fn device(&self) -> Device {
         self.backbone.theta.device()
     }

@@ -20,9 +20,13 @@ use crate::text::Tokenizer;
 /// A pre-trained model: configuration, tokenizer, backbone and masked-LM head, on the CPU.
 #[derive(Debug)]
 pub struct Version {
+    /// The shape of the network.
     pub config: RobertaConfig,
+    /// Text to token ids.
     pub tokenizer: Tokenizer,
+    /// Embeddings and layers.
     pub backbone: Theta,
+    /// The masked-LM head, whose decoder is the token embeddings.
     pub lm_head: Theta,
 }
 

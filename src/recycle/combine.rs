@@ -12,6 +12,7 @@ use crate::train::{Start, TuneConfig, TuneRun};
 /// Starts from M_{i+1} ⊕ Δ_i, the teacher's own weights, and distils from M_i ⊕ Δ_i.
 #[derive(Clone, Debug, Default)]
 pub struct Combined {
+    /// The distillation loss.
     pub distill: DistillConfig,
     /// Texts without labels, or pairs, on which the teacher is asked as well.
     pub unlabelled: Vec<Text>,

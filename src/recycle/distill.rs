@@ -29,8 +29,11 @@ pub struct DistillConfig {
     pub beta: f64,
     /// T, which softens both distributions.
     pub temperature: f64,
+    /// How the divergence is averaged.
     pub reduction: KlReduction,
+    /// Which hidden states are compared.
     pub layers: LayerSet,
+    /// At which tokens they are compared.
     pub tokens: HiddenTokens,
     /// Compare hidden states scaled to unit length, as in Patient Knowledge Distillation.
     pub normalise: bool,
@@ -123,6 +126,7 @@ impl DistillConfig {
 /// Distils from M_i ⊕ Δ_i into a fresh head (and modules) on M_{i+1}.
 #[derive(Clone, Debug, Default)]
 pub struct Distill {
+    /// The distillation loss.
     pub distill: DistillConfig,
     /// Texts without labels, or pairs, on which the teacher is asked as well.
     pub unlabelled: Vec<Text>,

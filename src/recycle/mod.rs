@@ -30,8 +30,11 @@ use crate::train::{TuneConfig, TuneRun};
 /// An upgrade seen from a task: the version its weights were tuned on, those weights, and the version to move to.
 #[derive(Clone, Copy, Debug)]
 pub struct Upgrade<'a> {
+    /// M_i, the version that was tuned.
     pub old: &'a Version,
+    /// Δ_i, what tuning it left.
     pub outdated: &'a Adapted,
+    /// M_{i+1}, the version to move to.
     pub new: &'a Version,
 }
 

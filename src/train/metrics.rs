@@ -13,6 +13,7 @@ const EVALUATION_TOKENS: usize = 8_192;
 /// Scores over one split.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Scores {
+    /// Share of examples that are right.
     pub accuracy: f64,
     /// Unweighted mean of the classes' F1, over the classes that occur among labels or predictions, as in scikit-learn.
     pub macro_f1: f64,
@@ -26,8 +27,10 @@ pub struct Scores {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Metric {
+    /// Share of examples that are right.
     #[default]
     Accuracy,
+    /// Unweighted mean of the classes' F1.
     MacroF1,
 }
 
@@ -44,7 +47,9 @@ impl Metric {
 /// Scores with the prediction for every example, in the order of the split.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
+    /// Over the whole split.
     pub scores: Scores,
+    /// The class predicted for each example.
     pub predictions: Vec<usize>,
 }
 

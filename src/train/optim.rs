@@ -18,13 +18,17 @@ pub struct Optimisation {
     pub steps: usize,
     /// Peak learning rate.
     pub learning_rate: f64,
+    /// How the learning rate goes on after the warm-up.
     pub schedule: Schedule,
     /// Updates over which the learning rate rises from 0.
     pub warmup_steps: usize,
     /// Decoupled; not applied to biases and LayerNorm weights.
     pub weight_decay: f64,
+    /// Decay of the mean of gradients.
     pub beta1: f64,
+    /// Decay of the mean of their squares.
     pub beta2: f64,
+    /// Added to the root of the mean square.
     pub epsilon: f64,
     /// Gradients are scaled down to this norm; 0 leaves them as they are.
     pub clip_norm: f64,

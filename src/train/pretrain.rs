@@ -19,15 +19,19 @@ use crate::text::{Corpus, MaskingConfig, MlmBatch, MlmData, Sequences};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PretrainConfig {
+    /// How parameters are moved.
     pub optimisation: Optimisation,
     /// Sequences a micro-batch.
     pub batch_size: usize,
     /// Tokens a sequence has at most, `<s>` and `</s>` included.
     pub max_length: usize,
+    /// How tokens are hidden.
     pub masking: MaskingConfig,
     /// Join documents by `</s>` into sequences of exactly `max_length` tokens; otherwise one document is one sequence.
     pub packing: bool,
+    /// What is computed in.
     pub precision: Precision,
+    /// Everything random: order, masks, dropout.
     pub seed: u64,
     /// Updates between checkpoints, a multiple of 10 (the training loss is read so often); 0 writes none. A checkpoint
     /// counts once a later loss was finite.
@@ -74,9 +78,13 @@ impl PretrainConfig {
 /// A pre-trained version and how it came about.
 #[derive(Debug)]
 pub struct PretrainRun {
+    /// The result, on the CPU.
     pub version: Version,
+    /// Training loss over steps.
     pub losses: Vec<LossPoint>,
+    /// Wall time, from the checkpoint on where the run was resumed.
     pub seconds: f64,
+    /// Tokens read a second.
     pub tokens_per_second: f64,
     /// Documents cut off at `max_length`.
     pub truncated: usize,

@@ -36,6 +36,7 @@ pub(crate) trait Objective {
 pub struct LossPoint {
     /// Updates done.
     pub step: usize,
+    /// In nats a target.
     pub loss: f64,
 }
 

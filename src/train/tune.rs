@@ -22,8 +22,11 @@ use crate::text::{Task, TaskBatch, TaskData};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TuneConfig {
+    /// What is trained: the backbone, or modules in it.
     pub method: Method,
+    /// How parameters are moved.
     pub optimisation: Optimisation,
+    /// Examples a micro-batch.
     pub batch_size: usize,
     /// Tokens a text is cut off at.
     pub max_length: usize,
@@ -33,6 +36,7 @@ pub struct TuneConfig {
     pub eval_at: Vec<usize>,
     /// Chooses the best model on dev.
     pub select: Metric,
+    /// What is computed in.
     pub precision: Precision,
     /// Everything random: head, modules, order, dropout.
     pub seed: u64,
@@ -85,6 +89,7 @@ pub enum Start<'a> {
 pub struct CurvePoint {
     /// Updates done.
     pub step: usize,
+    /// Scores on the development split.
     pub dev: Scores,
 }
 
@@ -93,11 +98,15 @@ pub struct CurvePoint {
 pub struct TuneRun {
     /// The weights with the best dev score (the earliest of equals), and how many updates they took.
     pub best: Adapted,
+    /// Updates that the best weights took.
     pub best_step: usize,
     /// The weights after the last update.
     pub last: Adapted,
+    /// Dev scores over steps.
     pub curve: Vec<CurvePoint>,
+    /// Training loss over steps.
     pub losses: Vec<LossPoint>,
+    /// Wall time.
     pub seconds: f64,
     /// Texts cut off at `max_length`, in train and dev.
     pub truncated: usize,
@@ -140,11 +149,16 @@ impl std::error::Error for TuningStopped {}
 /// A task's train and dev texts as token ids.
 #[derive(Debug)]
 pub struct EncodedTask {
+    /// The training split.
     pub train: TaskData,
+    /// The development split.
     pub dev: TaskData,
 }
 
 impl EncodedTask {
+    /// Encodes both splits, each text cut off at `max_length` tokens.
+    ///
+    /// Errors when the model has fewer positions, or a split is empty.
     pub fn new(task: &Task, version: &Version, max_length: usize) -> Result<EncodedTask> {
         let positions = version.config.max_length();
         ensure!(
