@@ -43,6 +43,8 @@
 //! [`experiment`] → the command line. At the bottom, known to all: [`params`], [`device`], [`display`], [`stats`], [`seed`],
 //! [`files`].
 
+#![warn(missing_docs)]
+
 pub mod analysis;
 pub mod device;
 pub mod display;
