@@ -35,6 +35,7 @@ pub struct Distance {
 pub struct PartDistance {
     /// `embeddings`, `layer 0`, `layer 1`, …, `rest`
     pub part: String,
+    /// Its distance.
     #[serde(flatten)]
     pub distance: Distance,
 }
@@ -42,6 +43,7 @@ pub struct PartDistance {
 /// Distances of two parameter vectors: Σ l2² over the parts is l2² of the whole.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Distances {
+    /// Over all parameters.
     pub whole: Distance,
     /// Embeddings, encoder layers, and the rest (heads and the like): those that exist.
     pub parts: Vec<PartDistance>,

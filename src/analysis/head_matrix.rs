@@ -14,6 +14,7 @@ const LARGEST: f64 = 1.001;
 /// l · `heads_per_layer` + h in both; *corresponding* heads have the same index, all other pairs are *mismatched*.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HeadMatrix {
+    /// Heads of each layer.
     pub heads_per_layer: usize,
     /// \[head of a\]\[head of b\]
     pub values: Vec<Vec<f64>>,

@@ -25,8 +25,11 @@ use crate::text::TaskData;
 /// How alike the heads of model a are to those of model b on the same texts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HeadSimilarity {
+    /// Layers of each model.
     pub layers: usize,
+    /// Heads of each layer.
     pub heads_per_layer: usize,
+    /// Texts that the means are over.
     pub texts: usize,
     /// Query positions compared, over all texts.
     pub positions: usize,

@@ -37,8 +37,9 @@ pub struct Plane {
     pub names: [String; 3],
     /// Where they lie.
     pub places: [(f64, f64); 3],
-    /// Coordinates of the grid.
+    /// Coordinates of the grid's columns.
     pub xs: Vec<f64>,
+    /// Coordinates of its rows.
     pub ys: Vec<f64>,
     /// One row for each y, one column for each x; `None` where the loss is not finite.
     pub scores: Vec<Vec<Option<Scores>>>,

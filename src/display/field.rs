@@ -8,8 +8,11 @@ use super::figure::{Axis, finite};
 /// A point to name on a field, in the coordinates of its axes: say a model on a plane.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Mark {
+    /// Along the x axis.
     pub x: f64,
+    /// Along the y axis.
     pub y: f64,
+    /// What is written beside it.
     pub label: String,
 }
 
@@ -28,6 +31,7 @@ pub struct Field {
     pub range: Option<(f64, f64)>,
     /// Values whose lines of equal value are drawn and named; lines are linear between centres.
     pub contours: Vec<f64>,
+    /// Points that are named.
     pub marks: Vec<Mark>,
     /// Writes the number into every cell, unless cells are too small to read it.
     pub show_values: bool,
@@ -43,21 +47,25 @@ impl Field {
         Self { values, label: label.into(), ..Self::default() }
     }
 
+    /// Sets the values of the darkest and the lightest colour.
     pub fn range(mut self, lo: f64, hi: f64) -> Self {
         self.range = Some((lo, hi));
         self
     }
 
+    /// Adds lines of equal value.
     pub fn contours(mut self, levels: impl IntoIterator<Item = f64>) -> Self {
         self.contours.extend(levels);
         self
     }
 
+    /// Names a point.
     pub fn mark(mut self, label: impl Into<String>, x: f64, y: f64) -> Self {
         self.marks.push(Mark { x, y, label: label.into() });
         self
     }
 
+    /// Writes the number into every cell.
     pub fn show_values(mut self) -> Self {
         self.show_values = true;
         self

@@ -37,8 +37,9 @@ pub struct SweepPoint {
 /// Compatibility by domain distance.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sweep {
-    /// The task and the tuning method.
+    /// The task.
     pub task: String,
+    /// The tuning method.
     pub method: String,
     /// In ascending order of distance.
     pub points: Vec<SweepPoint>,
