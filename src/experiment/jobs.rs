@@ -1,12 +1,11 @@
 //! Many small independent pieces of work, side by side, each remembered on disk.
 
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result};
 use serde::{Serialize, de::DeserializeOwned};
 
+use super::parallel::in_workers;
 use crate::display::Progress;
 use crate::files::{read_json, write_json};
 
@@ -70,35 +69,16 @@ impl Ledger {
         }
         std::fs::create_dir_all(&self.folder).with_context(|| format!("cannot make {}", self.folder.display()))?;
         let progress = Progress::jobs(label, open.len(), "jobs");
-        let (next, failure) = (AtomicUsize::new(0), Mutex::new(None));
-        let worker = || -> Result<()> {
-            tch::set_num_threads(threads as i32);
-            let mut kept = prepare()?;
-            while let Some(job) = open.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let id = job.id();
-                let output = work(&mut kept, job).with_context(|| format!("job {id} failed"))?;
-                write_json(self.path(&id), &output)?;
-                progress.advance(format!("{id}: {}", J::headline(&output)));
-            }
+        let count = open.len();
+        let done = in_workers(open, workers, threads, prepare, |kept, job| {
+            let id = job.id();
+            let output = work(kept, job).with_context(|| format!("job {id} failed"))?;
+            write_json(self.path(&id), &output)?;
+            progress.advance(format!("{id}: {}", J::headline(&output)));
             Ok(())
-        };
-        std::thread::scope(|scope| {
-            for _ in 0..workers.clamp(1, open.len()) {
-                scope.spawn(|| {
-                    if let Err(error) = worker() {
-                        next.store(usize::MAX / 2, Ordering::Relaxed);
-                        if let Ok(mut failure) = failure.lock() {
-                            failure.get_or_insert(error);
-                        }
-                    }
-                });
-            }
         });
-        progress.finish(format!("{} jobs", open.len()));
-        match failure.into_inner() {
-            Ok(Some(error)) => Err(error),
-            _ => Ok(()),
-        }
+        progress.finish(format!("{count} jobs"));
+        done.map(drop)
     }
 }
 
@@ -109,6 +89,8 @@ pub(crate) fn ledger(out: &Path) -> Ledger {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
     use anyhow::bail;
 

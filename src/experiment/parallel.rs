@@ -1,32 +1,49 @@
 //! Small models side by side, one thread each, instead of one model on many threads.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 
-/// `work` on every job, as many at a time as libtorch has threads, each computing on one thread. Results keep the jobs' order.
+/// `work` on every job, as many at a time as libtorch has threads, each computing on one thread. Otherwise as [`in_workers`].
+pub(crate) fn in_threads<J: Send, R: Send>(jobs: Vec<J>, work: impl Fn(J) -> Result<R> + Sync) -> Result<Vec<R>> {
+    in_workers(jobs, tch::get_num_threads().max(1) as usize, 1, || Ok(()), |(), job| work(job))
+}
+
+/// `work` on every job by up to `workers` at a time, each computing on `threads` libtorch threads. `prepare` makes what a worker
+/// keeps between its jobs. Results keep the jobs' order.
 ///
 /// Nothing in this crate draws from libtorch's generator on the CPU, so a job's result does not depend on its neighbours. The
 /// first error (in the order of the jobs) comes back; jobs not begun by then are dropped.
-pub(crate) fn in_threads<J: Send, R: Send>(jobs: Vec<J>, work: impl Fn(J) -> Result<R> + Sync) -> Result<Vec<R>> {
-    let threads = tch::get_num_threads();
-    let workers = (threads.max(1) as usize).min(jobs.len());
+pub(crate) fn in_workers<J: Send, W, R: Send>(
+    jobs: Vec<J>,
+    workers: usize,
+    threads: usize,
+    prepare: impl Fn() -> Result<W> + Sync,
+    work: impl Fn(&mut W, J) -> Result<R> + Sync,
+) -> Result<Vec<R>> {
+    let threads_before = tch::get_num_threads();
+    let workers = workers.max(1).min(jobs.len());
     let jobs: Vec<Mutex<Option<J>>> = jobs.into_iter().map(|job| Mutex::new(Some(job))).collect();
     let results: Vec<Mutex<Option<Result<R>>>> = jobs.iter().map(|_| Mutex::new(None)).collect();
-    let (next, stop) = (AtomicUsize::new(0), AtomicUsize::new(usize::MAX));
+    let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
     let worker = || {
-        tch::set_num_threads(1);
+        tch::set_num_threads(threads as i32);
+        let mut kept = None;
         loop {
             let at = next.fetch_add(1, Ordering::Relaxed);
-            if at >= jobs.len() || stop.load(Ordering::Relaxed) != usize::MAX {
+            if at >= jobs.len() || failed.load(Ordering::Relaxed) {
                 break;
             }
             let job = jobs[at].lock().unwrap_or_else(PoisonError::into_inner).take();
-            let result = job.map(&work);
-            if let Some(Err(_)) = result {
-                stop.fetch_min(at, Ordering::Relaxed);
-            }
+            let result = job.map(|job| {
+                let kept = match &mut kept {
+                    Some(kept) => kept,
+                    none => none.insert(prepare()?),
+                };
+                work(kept, job)
+            });
+            failed.fetch_or(matches!(result, Some(Err(_))), Ordering::Relaxed);
             *results[at].lock().unwrap_or_else(PoisonError::into_inner) = result;
         }
     };
@@ -36,17 +53,10 @@ pub(crate) fn in_threads<J: Send, R: Send>(jobs: Vec<J>, work: impl Fn(J) -> Res
         }
     });
     // The number is partly the process's: what the workers set must not outlive them.
-    tch::set_num_threads(threads);
+    tch::set_num_threads(threads_before);
+    // Jobs are begun in order, so what was dropped stands behind the error.
     let results = results.into_iter().map(|slot| slot.into_inner().unwrap_or_else(PoisonError::into_inner));
-    let mut done = Vec::with_capacity(jobs.len());
-    let mut dropped = false;
-    for result in results {
-        match result {
-            Some(result) => done.push(result?),
-            None => dropped = true,
-        }
-    }
-    (!dropped).then_some(done).context("a job was dropped because another one failed")
+    results.map(|result| result.context("a job was dropped because another one failed")?).collect()
 }
 
 #[cfg(test)]
