@@ -4,9 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
-use recyclable::device::Precision;
 use recyclable::display::{Progress, progress::say};
-use recyclable::experiment::RunState;
 use recyclable::files::fingerprint;
 use recyclable::lineage::Lineage;
 use recyclable::model::{Adapted, Model, RobertaConfig, Version};
@@ -15,8 +13,8 @@ use recyclable::train::{Evaluation, evaluate};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::settings::{TaskArgs, check_length, same_labels};
-use crate::spec::{Machine, RunArgs, adapted_name, fill, named, required, say_complete};
+use crate::settings::Scoring;
+use crate::spec::{Machine, RunArgs, adapted_name, required};
 use crate::tuned::{push_scores, scores_table};
 
 /// Apply weights to another version than they were tuned on, without training, and score them
@@ -40,21 +38,9 @@ struct Spec {
     /// The weights, and the version they were tuned on
     #[arg(long, value_name = "VERSION/ID")]
     adapted: Option<String>,
-    /// Write the classifier as a Hugging Face folder (RobertaForSequenceClassification; full fine-tuning only)
-    #[arg(long, value_name = "DIR")]
-    save: Option<PathBuf>,
-    /// Tokens a text is cut off at [default: as in tuning]
-    #[arg(long)]
-    max_length: Option<usize>,
-    /// fp32, bf16 or auto
-    #[arg(long, value_parser = named::<Precision>)]
-    precision: Option<Precision>,
-    /// Chooses the texts where the task is limited
-    #[arg(long)]
-    seed: Option<u64>,
     #[command(flatten)]
     #[serde(flatten)]
-    task: TaskArgs,
+    scoring: Scoring,
     #[command(flatten)]
     #[serde(flatten)]
     machine: Machine,
@@ -69,23 +55,17 @@ pub fn run(arguments: &Apply) -> Result<ExitCode> {
     let lineage = Lineage::existing(&root)?;
     let (new, old) = (lineage.version(&name)?, lineage.version(&old_name)?);
     let adapted = lineage.adapted(&old_name, &id)?;
-    let max_length = fill(&mut spec.max_length, tuned_length(&adapted, &new));
-    let precision = fill(&mut spec.precision, Precision::Fp32);
-    let task = spec.task.load(fill(&mut spec.seed, 0))?;
-    same_labels(&adapted, &task)?;
-    check_length(max_length, &new)?;
-    let saved = check_save(spec.save.as_ref(), &adapted, arguments.run.again)?;
-    let mut inputs = spec.task.inputs()?;
+    let (task, max_length) = spec.scoring.load(&adapted, &new)?;
+    let precision = spec.scoring.precision();
+    let saved = check_save(spec.scoring.save.as_ref(), &adapted, arguments.run.again)?;
+    let mut inputs = spec.scoring.task.inputs()?;
     inputs.insert(name.clone(), new.fingerprint()?);
     inputs.insert(format!("{old_name}/{id}"), fingerprint(lineage.adapted_path(&old_name, &id))?);
     let (folder, state) = arguments.run.open_digest(&root, &format!("apply.{name}.{old_name}.{id}"), &spec, &inputs)?;
-    if let RunState::Complete(result) = &state
-        && !arguments.run.again
+    if let Some(result) = arguments.run.complete(&state)
         && saved
     {
-        say_complete(&folder);
-        arguments.run.show(&folder, result, table(result))?;
-        return Ok(ExitCode::SUCCESS);
+        return arguments.run.recall(&folder, result, table);
     }
     folder.begin(&spec, &inputs)?;
     let model = adapted.apply(&new, device)?.with_precision(precision);
@@ -112,13 +92,11 @@ pub fn run(arguments: &Apply) -> Result<ExitCode> {
         progress.update(at + 1, "");
     }
     progress.finish("");
-    if let Some(save) = &spec.save {
+    if let Some(save) = &spec.scoring.save {
         save_classifier(&model, &new, save)?;
     }
     folder.write_metrics(&metrics)?;
-    folder.finish(&result)?;
-    arguments.run.show(&folder, &result, table(&result))?;
-    Ok(ExitCode::SUCCESS)
+    arguments.run.finish(&folder, &result, table)
 }
 
 /// Writes the folder that transformers loads. Only an older classifier is replaced, and only with `--again`.
@@ -149,12 +127,6 @@ pub fn check_save(save: Option<&PathBuf>, adapted: &Adapted, again: bool) -> Res
     let ours = config.is_some_and(|config| config.other.contains_key("id2label"));
     ensure!(ours, "{} exists and is not the folder of a classifier: choose another --save", folder.display());
     Ok(!again)
-}
-
-/// The length the weights were tuned with, where the version has as many positions.
-pub fn tuned_length(adapted: &Adapted, version: &Version) -> usize {
-    let positions = version.config.max_length().max(0) as u64;
-    adapted.card.recipe["tune"]["max_length"].as_u64().unwrap_or(128).min(positions) as usize
 }
 
 /// Predictions with the true labels, one a line.

@@ -4,9 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
-use recyclable::device::Precision;
 use recyclable::display::{Cell, Column, Progress, Table};
-use recyclable::experiment::{Inputs, RunState};
+use recyclable::experiment::Inputs;
 use recyclable::files::{fingerprint, write_atomic};
 use recyclable::lineage::Lineage;
 use recyclable::model::Version;
@@ -16,9 +15,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tch::Device;
 
-use crate::apply::{check_save, prediction_lines, save_classifier, tuned_length};
-use crate::settings::{TaskArgs, check_length, same_labels};
-use crate::spec::{Machine, RunArgs, adapted_name, fill, fingerprints, named, required, say_complete};
+use crate::apply::{check_save, prediction_lines, save_classifier};
+use crate::settings::{Scoring, check_length};
+use crate::spec::{Machine, RunArgs, adapted_name, fill, fingerprints, required};
 use crate::tuned::{push_scores, scores_table};
 
 /// Score tuned weights on a task, or a version's masked-LM loss on corpora
@@ -48,21 +47,9 @@ struct Spec {
     /// Measure on the share of documents that pre-training holds out alone; 1 is all [default: 1]
     #[arg(long, value_name = "SHARE")]
     held_out: Option<f64>,
-    /// Write the classifier as a Hugging Face folder (RobertaForSequenceClassification; full fine-tuning only)
-    #[arg(long, value_name = "DIR")]
-    save: Option<PathBuf>,
-    /// Tokens a text is cut off at [default: as in training]
-    #[arg(long)]
-    max_length: Option<usize>,
-    /// fp32, bf16 or auto
-    #[arg(long, value_parser = named::<Precision>)]
-    precision: Option<Precision>,
-    /// Chooses the texts where the task is limited, and the masks
-    #[arg(long)]
-    seed: Option<u64>,
     #[command(flatten)]
     #[serde(flatten)]
-    task: TaskArgs,
+    scoring: Scoring,
     #[command(flatten)]
     #[serde(flatten)]
     machine: Machine,
@@ -73,7 +60,7 @@ pub fn run(arguments: &Eval) -> Result<ExitCode> {
     let device = spec.machine.prepare()?;
     let root = required(&spec.lineage, "lineage")?;
     let name = required(&spec.version, "version")?;
-    let on_task = spec.adapted.is_some() || spec.task.is_given();
+    let on_task = spec.adapted.is_some() || spec.scoring.task.is_given();
     ensure!(
         on_task != spec.corpus.is_some(),
         "say what to evaluate on: --adapted ID --task DIR for tuned weights, or --corpus FILE… for the version itself"
@@ -100,22 +87,16 @@ fn evaluate_task(
         "{base}/{id} was tuned on {base}, not on {name}: `recyclable apply` scores it there, or use --version {base}"
     );
     let adapted = lineage.adapted(name, &id)?;
-    let max_length = fill(&mut spec.max_length, tuned_length(&adapted, version));
-    let precision = fill(&mut spec.precision, Precision::Fp32);
-    let task = spec.task.load(fill(&mut spec.seed, 0))?;
-    same_labels(&adapted, &task)?;
-    check_length(max_length, version)?;
-    let saved = check_save(spec.save.as_ref(), &adapted, arguments.run.again)?;
-    let mut inputs = spec.task.inputs()?;
+    let (task, max_length) = spec.scoring.load(&adapted, version)?;
+    let precision = spec.scoring.precision();
+    let saved = check_save(spec.scoring.save.as_ref(), &adapted, arguments.run.again)?;
+    let mut inputs = spec.scoring.task.inputs()?;
     inputs.insert(format!("{name}/{id}"), fingerprint(lineage.adapted_path(name, &id))?);
     let (folder, state) = arguments.run.open_digest(lineage.root(), &format!("eval.{name}.{id}"), spec, &inputs)?;
-    if let RunState::Complete(result) = &state
-        && !arguments.run.again
+    if let Some(result) = arguments.run.complete(&state)
         && saved
     {
-        say_complete(&folder);
-        arguments.run.show(&folder, result, task_table(result))?;
-        return Ok(ExitCode::SUCCESS);
+        return arguments.run.recall(&folder, result, task_table);
     }
     folder.begin(spec, &inputs)?;
     let model = adapted.apply(version, device)?.with_precision(precision);
@@ -129,13 +110,11 @@ fn evaluate_task(
         metrics.push(json!({"split": split, "scores": evaluation.scores}));
     }
     result["chance"] = json!(Task::majority_share(&task.test));
-    if let Some(save) = &spec.save {
+    if let Some(save) = &spec.scoring.save {
         save_classifier(&model, version, save)?;
     }
     folder.write_metrics(&metrics)?;
-    folder.finish(&result)?;
-    arguments.run.show(&folder, &result, task_table(&result))?;
-    Ok(ExitCode::SUCCESS)
+    arguments.run.finish(&folder, &result, task_table)
 }
 
 fn evaluate_corpora(
@@ -146,25 +125,20 @@ fn evaluate_corpora(
     version: &Version,
     device: Device,
 ) -> Result<ExitCode> {
-    ensure!(spec.save.is_none(), "--save writes a classifier: it needs --adapted and --task");
+    ensure!(spec.scoring.save.is_none(), "--save writes a classifier: it needs --adapted and --task");
     let share = fill(&mut spec.held_out, 1.0);
     ensure!(share > 0.0 && share <= 1.0, "--held-out {share} must be a share above 0, up to 1");
     let trained = lineage.record(name)?.recipe["pretrain"]["max_length"].as_u64();
     let positions = version.config.max_length().max(0) as usize;
-    let max_length = fill(&mut spec.max_length, trained.map_or(positions.min(64), |length| length as usize));
+    let max_length = fill(&mut spec.scoring.max_length, trained.map_or(positions.min(64), |length| length as usize));
     check_length(max_length, version)?;
-    let precision = fill(&mut spec.precision, Precision::Fp32);
-    let seed = fill(&mut spec.seed, 0);
+    let (precision, seed) = (spec.scoring.precision(), spec.scoring.seed());
     let paths = required(&spec.corpus, "corpus")?;
     let mut inputs: Inputs = fingerprints(&paths)?;
     inputs.insert(name.to_string(), version.fingerprint()?);
     let (folder, state) = arguments.run.open_digest(lineage.root(), &format!("eval.{name}"), spec, &inputs)?;
-    if let RunState::Complete(result) = &state
-        && !arguments.run.again
-    {
-        say_complete(&folder);
-        arguments.run.show(&folder, result, corpus_table(result))?;
-        return Ok(ExitCode::SUCCESS);
+    if let Some(result) = arguments.run.complete(&state) {
+        return arguments.run.recall(&folder, result, corpus_table);
     }
     folder.begin(spec, &inputs)?;
     let config = PretrainConfig { max_length, precision, seed, ..PretrainConfig::default() };
@@ -186,9 +160,7 @@ fn evaluate_corpora(
     let metrics: Vec<Value> = losses.iter().map(|(corpus, loss)| json!({"corpus": corpus, "loss": loss})).collect();
     let result = json!({"version": name, "held_out": losses});
     folder.write_metrics(&metrics)?;
-    folder.finish(&result)?;
-    arguments.run.show(&folder, &result, corpus_table(&result))?;
-    Ok(ExitCode::SUCCESS)
+    arguments.run.finish(&folder, &result, corpus_table)
 }
 
 fn task_table(result: &Value) -> String {

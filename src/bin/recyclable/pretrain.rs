@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::settings::{Training, check_length};
-use crate::spec::{Machine, RunArgs, fill, fingerprints, required, say_complete};
+use crate::spec::{Machine, RunArgs, fill, fingerprints, required};
 
 /// Pre-train a version as a masked language model: from nothing, or continuing another one
 #[derive(clap::Args)]
@@ -130,8 +130,7 @@ pub fn run(arguments: &Pretrain) -> Result<ExitCode> {
     let (folder, state) = arguments.run.open(&root, &format!("pretrain.{name}"), &spec, &inputs)?;
     let recipe = json!({"pretrain": spec, "inputs": inputs});
     let there = lineage.has_version(&name);
-    if let RunState::Complete(result) = &state
-        && !arguments.run.again
+    if let Some(result) = arguments.run.complete(&state)
         && there
     {
         ensure!(
@@ -139,9 +138,7 @@ pub fn run(arguments: &Pretrain) -> Result<ExitCode> {
             "{} made another {name} than the one in the lineage: --again makes it anew",
             folder.path().display()
         );
-        say_complete(&folder);
-        arguments.run.show(&folder, result, table(&name, result))?;
-        return Ok(ExitCode::SUCCESS);
+        return arguments.run.recall(&folder, result, table);
     }
     if there && arguments.run.again {
         lineage.nothing_hangs_off(&name)?;
@@ -154,7 +151,7 @@ pub fn run(arguments: &Pretrain) -> Result<ExitCode> {
         say(&format!(
             "{name} is in the lineage already, made with the same settings; nothing was run (--again repeats it)"
         ));
-        return finish(arguments, &folder, &name, &record, json!({}));
+        return finish(arguments, &folder, &record, json!({}));
     } else if there {
         bail!("{} holds a version {name} already: choose another --name, or --again to replace it", root.display());
     }
@@ -199,19 +196,18 @@ pub fn run(arguments: &Pretrain) -> Result<ExitCode> {
     };
     lineage.save_version(&name, &run.version, record)?;
     let more = json!({"truncated": run.truncated, "documents": training.len(), "leaks": leaks});
-    finish(arguments, &folder, &name, &lineage.record(&name)?, more)
+    finish(arguments, &folder, &lineage.record(&name)?, more)
 }
 
 /// Writes the result and shows it.
 fn finish(
     arguments: &Pretrain,
     folder: &recyclable::experiment::RunFolder,
-    name: &str,
     record: &VersionRecord,
     more: Value,
 ) -> Result<ExitCode> {
     let mut result = json!({
-        "version": name,
+        "version": record.name,
         "parent": record.parent,
         "fingerprint": record.fingerprint,
         "corpus": record.corpus,
@@ -222,20 +218,16 @@ fn finish(
     if let (Some(result), Some(more)) = (result.as_object_mut(), more.as_object()) {
         result.extend(more.clone());
     }
-    folder.finish(&result)?;
-    arguments.run.show(folder, &result, table(name, &result))?;
-    Ok(ExitCode::SUCCESS)
+    arguments.run.finish(folder, &result, table)
 }
 
-fn table(name: &str, result: &Value) -> String {
+fn table(result: &Value) -> String {
+    let text = |name: &str| result[name].as_str().unwrap_or("?");
     let columns = vec![Column::text("corpus"), Column::number("held-out loss", 3)];
+    let title = format!("{}, pre-trained on {}", text("version"), text("corpus"));
     let seconds = result["seconds"].as_f64().unwrap_or_default();
-    let mut table =
-        Table::new("held_out", format!("{name}, pre-trained on {}", result["corpus"].as_str().unwrap_or("?")), columns)
-            .caption(format!(
-                "Nats a masked token. {seconds:.1} s, fingerprint {}.",
-                result["fingerprint"].as_str().unwrap_or("?")
-            ));
+    let caption = format!("Nats a masked token. {seconds:.1} s, fingerprint {}.", text("fingerprint"));
+    let mut table = Table::new("held_out", title, columns).caption(caption);
     for (corpus, loss) in result["held_out"].as_object().into_iter().flatten() {
         table.push([Cell::from(corpus.as_str()), Cell::from(loss.as_f64())]);
     }

@@ -202,6 +202,50 @@ impl TaskArgs {
     }
 }
 
+/// How tuned weights are scored on a task.
+#[derive(clap::Args, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Scoring {
+    /// Write the classifier as a Hugging Face folder (RobertaForSequenceClassification; full fine-tuning only)
+    #[arg(long, value_name = "DIR")]
+    pub save: Option<PathBuf>,
+    /// Tokens a text is cut off at [default: as in training]
+    #[arg(long)]
+    pub max_length: Option<usize>,
+    /// fp32, bf16 or auto
+    #[arg(long, value_parser = named::<Precision>)]
+    precision: Option<Precision>,
+    /// Chooses the texts where the task is limited, and the masks
+    #[arg(long)]
+    seed: Option<u64>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub task: TaskArgs,
+}
+
+impl Scoring {
+    pub fn precision(&mut self) -> Precision {
+        fill(&mut self.precision, Precision::Fp32)
+    }
+
+    pub fn seed(&mut self) -> u64 {
+        fill(&mut self.seed, 0)
+    }
+
+    /// The task for `adapted` on `version`, and the length its texts are cut off at: by default that of the tuning, where the
+    /// version has as many positions.
+    pub fn load(&mut self, adapted: &Adapted, version: &Version) -> Result<(Task, usize)> {
+        let positions = version.config.max_length().max(0) as u64;
+        let tuned = adapted.card.recipe["tune"]["max_length"].as_u64().unwrap_or(128).min(positions) as usize;
+        let max_length = fill(&mut self.max_length, tuned);
+        let seed = self.seed();
+        let task = self.task.load(seed)?;
+        same_labels(adapted, &task)?;
+        check_length(max_length, version)?;
+        Ok((task, max_length))
+    }
+}
+
 /// The tuning method and its dials.
 #[derive(clap::Args, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use recyclable::device;
+use recyclable::display::progress::say;
 use recyclable::experiment::{Inputs, RunFolder, RunState};
 use recyclable::files::{fingerprint, read_json};
 use serde::de::DeserializeOwned;
@@ -75,20 +77,34 @@ impl RunArgs {
         self.open(lineage, &format!("{name}.{digest}"), spec, inputs)
     }
 
-    /// Prints a result as a table or as JSON.
-    pub fn show(&self, folder: &RunFolder, result: &Value, text: String) -> Result<()> {
-        let json = || Ok::<_, anyhow::Error>(serde_json::to_string_pretty(result)? + "\n");
-        let path = format!("run: {}\n", folder.path().display());
-        crate::print(&if self.json { json()? } else { text + &path })
+    /// The result of a run that is complete and not to be repeated.
+    pub fn complete<'a>(&self, state: &'a RunState) -> Option<&'a Value> {
+        match state {
+            RunState::Complete(result) if !self.again => Some(result),
+            _ => None,
+        }
     }
-}
 
-/// Says that a complete run is not repeated.
-pub fn say_complete(folder: &RunFolder) {
-    recyclable::display::progress::say(&format!(
-        "{} is complete; nothing was run (--again repeats it)",
-        folder.path().display()
-    ));
+    /// Shows a complete run instead of repeating it.
+    pub fn recall(&self, folder: &RunFolder, result: &Value, table: fn(&Value) -> String) -> Result<ExitCode> {
+        say(&format!("{} is complete; nothing was run (--again repeats it)", folder.path().display()));
+        self.show(folder, result, table)
+    }
+
+    /// Completes a run and shows it.
+    pub fn finish(&self, folder: &RunFolder, result: &Value, table: fn(&Value) -> String) -> Result<ExitCode> {
+        folder.finish(result)?;
+        self.show(folder, result, table)
+    }
+
+    /// Prints a result as a table or as JSON.
+    fn show(&self, folder: &RunFolder, result: &Value, table: fn(&Value) -> String) -> Result<ExitCode> {
+        crate::print(&match self.json {
+            true => serde_json::to_string_pretty(result)? + "\n",
+            false => format!("{}run: {}\n", table(result), folder.path().display()),
+        })?;
+        Ok(ExitCode::SUCCESS)
+    }
 }
 
 fn object(value: &impl Serialize) -> Result<Map<String, Value>> {

@@ -13,7 +13,7 @@ use recyclable::train::{Scores, TuneConfig, TuneRun, TuningStopped, evaluate};
 use serde_json::{Value, json};
 use tch::Device;
 
-use crate::spec::{RunArgs, say_complete};
+use crate::spec::RunArgs;
 
 /// A tuning run: where its weights go, and what they were tuned on and for.
 pub struct Tuned<'a> {
@@ -36,8 +36,7 @@ pub fn is_due(tuned: &Tuned, folder: &RunFolder, state: &RunState) -> Result<boo
                 "the weights {id} of {version} have been replaced since {} made them: --again makes them anew",
                 folder.path().display()
             );
-            say_complete(folder);
-            run.show(folder, result, table(result))?;
+            run.recall(folder, result, table)?;
             return Ok(false);
         }
         RunState::New => ensure!(
@@ -109,9 +108,7 @@ impl Tuned<'_> {
         if let (Some(result), Some(more)) = (result.as_object_mut(), more.as_object()) {
             result.extend(more.clone());
         }
-        folder.finish(&result)?;
-        self.run.show(folder, &result, table(&result))?;
-        Ok(ExitCode::SUCCESS)
+        self.run.finish(folder, &result, table)
     }
 
     /// Dev and test texts found in what this version and its ancestors were pre-trained on, as far as those files still lie
