@@ -5,12 +5,12 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use recyclable::analysis::{CurveConfig, PlaneConfig};
 use recyclable::display::Progress;
-use recyclable::experiment::profile::{Limits, ModelSize, Source};
+use recyclable::experiment::profile::{FolderSource, Limits, ModelSize, Source};
 use recyclable::experiment::studies::{Chosen, Studies};
 use recyclable::experiment::sweep::sweep;
 use recyclable::experiment::{Compute, Inputs, Profile, reproduce};
 use recyclable::files::{read_json, write_json};
-use recyclable::text::WorldConfig;
+use recyclable::text::{Corpus, World, WorldConfig};
 use recyclable::train::Optimisation;
 use serde_json::Value;
 use tch::Device;
@@ -186,6 +186,59 @@ fn the_dial_for_the_domain_distance_is_swept_and_resumed() -> Result<()> {
     assert_eq!(sweep(&toy(), &[0.0, 1.0], "bio_topic", 0, place(), &out)?.points[0], made_up);
     let error = sweep(&toy(), &[0.5], "review_sentiment", 0, place(), &folder.path().join("other")).unwrap_err();
     assert!(format!("{error:#}").contains("is from reviews, the first upgrade is to bio"), "{error:#}");
+    Ok(())
+}
+
+/// The toy's texts as files, and a profile that reads them as real text: one task, one method, one seed.
+fn toy_on_files(data: &Path) -> Result<Profile> {
+    let mut profile = toy();
+    let Source::World(config) = profile.source else { anyhow::bail!("the toy is of the built-in world") };
+    let world = World::new(config)?;
+    let save = |corpus: Corpus, name: &str| corpus.save(data.join("corpora").join(format!("{name}.txt")));
+    save(world.initial_corpus()?, "first")?;
+    let upgrades = world.upgrades().to_vec();
+    upgrades.iter().try_for_each(|name| save(world.corpus(name)?, name))?;
+    profile.tasks.truncate(1);
+    profile.methods.truncate(1);
+    (profile.sources, profile.seeds) = (Vec::new(), 1);
+    world.task(&profile.tasks[0].name)?.save(data.join("tasks").join(&profile.tasks[0].name))?;
+    let folder = data.to_path_buf();
+    profile.source =
+        Source::Folder(FolderSource { folder, initial: "first".into(), initial_share: 0.3, upgrades, vocab_size: 400 });
+    Ok(profile)
+}
+
+#[test]
+fn on_real_text_a_bootstrap_over_test_texts_stands_beside_what_it_is_of() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let profile = toy_on_files(&folder.path().join("data"))?;
+    let report = reproduce(&profile, place(), &folder.path().join("run"))?;
+    let claim = |id: &str| report.claims.iter().find(|claim| claim.id == id).context("a claim is missing");
+    // The step ratio rests on dev curves: what test texts can be drawn anew for is the difference beside it.
+    let initialization = claim("C4.full")?;
+    let (difference, again) = ("best-score difference", "best-score difference, bootstrap");
+    assert!((initialization.parts[difference] - initialization.parts[again]).abs() < 1e-9);
+    assert!(!initialization.parts.contains_key("bootstrap"));
+    for (claim, name, observed) in [
+        (initialization, again, initialization.parts[difference]),
+        (claim("C2.full")?, "bootstrap", claim("C2.full")?.measured),
+        (claim("C5.full")?, "bootstrap", claim("C5.full")?.measured),
+        (claim("C6.full")?, "bootstrap", claim("C6.full")?.measured),
+    ] {
+        let [mean, lo, hi] = ["", ", lo", ", hi"].map(|bound| claim.parts[&format!("{name}{bound}")]);
+        assert!(
+            (mean - observed).abs() < 1e-9 && lo <= mean && mean <= hi,
+            "{}: {observed} {mean} {lo} {hi}",
+            claim.id
+        );
+        assert!(claim.note.contains("when test texts are drawn anew"), "{}", claim.note);
+    }
+    // The same folder with another text in it is not the same run.
+    let path = folder.path().join("data/corpora/bio.txt");
+    std::fs::write(&path, std::fs::read_to_string(&path)? + "one more document\n")?;
+    let error =
+        format!("{:#}", reproduce(&profile, place(), &folder.path().join("run")).err().context("must be refused")?);
+    assert!(error.contains("not those that the run"), "{error}");
     Ok(())
 }
 
