@@ -91,7 +91,9 @@ fn a_run_judges_every_claim_it_can_and_a_resumed_run_finds_the_same() -> Result<
         assert_eq!(claim["n"], 2);
     }
     let figures = ["C1-compatibility.svg", "C1-compatibility.png", "C2-paths-full.svg", "C3-heads-adapter.png"];
-    for file in ["report.md", "report.html"].map(String::from).into_iter().chain(figures.map(|f| format!("figures/{f}"))) {
+    for file in
+        ["report.md", "report.html"].map(String::from).into_iter().chain(figures.map(|f| format!("figures/{f}")))
+    {
         assert!(out.join(&file).metadata()?.len() > 500, "{file}");
     }
 
@@ -160,7 +162,9 @@ fn study(out: &Path) -> Result<()> {
     assert!(!studies.attention("M0", &studies.task()?.dev[0].text)?.tokens.is_empty());
 
     let refused = |chosen: Chosen| open(chosen).err().map_or(String::new(), |error| format!("{error:#}"));
-    assert!(refused(Chosen { task: Some("chess".into()), ..Chosen::default() }).contains("no task chess: it has bio_topic"));
+    assert!(
+        refused(Chosen { task: Some("chess".into()), ..Chosen::default() }).contains("no task chess: it has bio_topic")
+    );
     assert!(refused(Chosen { method: Some("lora".into()), ..Chosen::default() }).contains("full, adapter"));
     assert!(refused(Chosen { seed: 2, ..Chosen::default() }).contains("2 seeds"));
     assert!(format!("{:#}", studies.inside(9, 2, &Progress::silent()).unwrap_err()).contains("no upgrade to M9"));

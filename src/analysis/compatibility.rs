@@ -97,7 +97,8 @@ pub fn triangle(names: &[&str], tuned: &[Tuned], data: &TaskData, chance: f64, d
 impl Triangle {
     /// Accuracy by source and target.
     pub fn table(&self) -> Table {
-        let caption = format!("Accuracy; the diagonal is each version's own. The majority class has {:.3}.", self.chance);
+        let caption =
+            format!("Accuracy; the diagonal is each version's own. The majority class has {:.3}.", self.chance);
         self.rows("triangle", "Weights of every version on every later one", caption, |i, j| {
             self.scores[i][j].accuracy.into()
         })
@@ -152,7 +153,13 @@ pub struct ScaleSearch {
 /// LoRA the last linear map is, which scales what they add.
 ///
 /// Errors: no α, one that is not finite, weights of another layout.
-pub fn scale_search(tuned: Tuned, alphas: &[f64], dev: &TaskData, test: &TaskData, device: Device) -> Result<ScaleSearch> {
+pub fn scale_search(
+    tuned: Tuned,
+    alphas: &[f64],
+    dev: &TaskData,
+    test: &TaskData,
+    device: Device,
+) -> Result<ScaleSearch> {
     ensure!(!alphas.is_empty(), "there is no α to try");
     let at = |alpha: f64, data: &TaskData| -> Result<Scores> {
         ensure!(alpha.is_finite(), "α is {alpha}");
@@ -205,7 +212,14 @@ pub struct InsideUpgrade {
 
 impl InsideUpgrade {
     /// Scores `adapted` on one more point of the way.
-    pub fn push(&mut self, step: usize, version: &Version, adapted: &Adapted, data: &TaskData, device: Device) -> Result<()> {
+    pub fn push(
+        &mut self,
+        step: usize,
+        version: &Version,
+        adapted: &Adapted,
+        data: &TaskData,
+        device: Device,
+    ) -> Result<()> {
         let scores = evaluate(&adapted.apply(version, device)?, data)?.scores;
         self.points.push((step, scores));
         Ok(())
@@ -227,7 +241,8 @@ impl InsideUpgrade {
         let points = self.points.iter().map(|(step, scores)| Point::new(*step as f64, scores.accuracy)).collect();
         let x = Axis::new("updates of the upgrade's pre-training");
         let title = "Outdated weights along the inside of an upgrade";
-        Figure::lines("inside", title, x, Axis::new("test accuracy").range(0.0, 1.0)).line("Δ applied, untrained", points)
+        Figure::lines("inside", title, x, Axis::new("test accuracy").range(0.0, 1.0))
+            .line("Δ applied, untrained", points)
     }
 }
 

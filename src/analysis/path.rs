@@ -166,10 +166,8 @@ impl Path {
     pub fn table(&self) -> Table {
         let mut columns = vec![Column::number("μ", 2)];
         for split in self.splits() {
-            columns.extend([
-                Column::number(format!("{split} accuracy"), 3),
-                Column::number(format!("{split} loss"), 3),
-            ]);
+            columns
+                .extend([Column::number(format!("{split} accuracy"), 3), Column::number(format!("{split} loss"), 3)]);
         }
         let title = format!("From {} to {}", self.ends[0], self.ends[1]);
         let mut table = Table::new("path", title, columns).caption(self.caption());

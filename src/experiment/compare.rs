@@ -38,11 +38,7 @@ impl RunComparison {
         for (name, one, other) in rows.into_iter().filter(|(_, one, other)| one != other) {
             table.push([name, one, other]);
         }
-        if table.rows.is_empty() {
-            table.caption("They do not differ in anything that is recorded.")
-        } else {
-            table
-        }
+        if table.rows.is_empty() { table.caption("They do not differ in anything that is recorded.") } else { table }
     }
 
     /// Every claim of either run: what was measured, what became of it, and the difference.
@@ -80,11 +76,12 @@ impl RunComparison {
             let (difference, changed) = match &both {
                 [Some(one), Some(other)] if paired && one.n == other.n => {
                     let interval = stats::paired_difference(&other.per_seed, &one.per_seed)?;
-                    let changed = interval.bounds().map_or("undecided (n = 1)", |[lo, hi]| match (lo > 0.0, hi < 0.0) {
-                        (true, _) => "higher",
-                        (_, true) => "lower",
-                        _ => "no",
-                    });
+                    let changed =
+                        interval.bounds().map_or("undecided (n = 1)", |[lo, hi]| match (lo > 0.0, hi < 0.0) {
+                            (true, _) => "higher",
+                            (_, true) => "lower",
+                            _ => "no",
+                        });
                     (Cell::Range { mean: interval.mean, lo: interval.lo, hi: interval.hi }, changed)
                 }
                 _ => (Cell::Empty(()), "–"),

@@ -50,6 +50,17 @@ impl Ledger {
         }
     }
 
+    /// Does this job, unless it is remembered. Returns its headline where it was done.
+    pub fn once<J: Job>(&self, job: &J, work: impl FnOnce(&J) -> Result<J::Output>) -> Result<Option<String>> {
+        let id = job.id();
+        if self.path(&id).exists() {
+            return Ok(None);
+        }
+        let output = work(job).with_context(|| format!("job {id} failed"))?;
+        write_json(self.path(&id), &output)?;
+        Ok(Some(format!("{id}: {}", J::headline(&output))))
+    }
+
     /// Does all jobs that are not remembered, on `workers` threads of `threads` libtorch threads each. `prepare` makes what a worker keeps between
     /// its jobs. The first error stops the others after their present job; what is done stays done.
     ///
@@ -67,14 +78,12 @@ impl Ledger {
         if open.is_empty() {
             return Ok(());
         }
-        std::fs::create_dir_all(&self.folder).with_context(|| format!("cannot make {}", self.folder.display()))?;
         let progress = Progress::jobs(label, open.len(), "jobs");
         let count = open.len();
         let done = in_workers(open, workers, threads, prepare, |kept, job| {
-            let id = job.id();
-            let output = work(kept, job).with_context(|| format!("job {id} failed"))?;
-            write_json(self.path(&id), &output)?;
-            progress.advance(format!("{id}: {}", J::headline(&output)));
+            if let Some(headline) = self.once(job, |job| work(kept, job))? {
+                progress.advance(headline);
+            }
             Ok(())
         });
         progress.finish(format!("{count} jobs"));

@@ -1,6 +1,5 @@
 //! From the comparisons of tuned versions to C2 and C3, their tables and figures.
 
-
 use anyhow::{Context, Result};
 
 use super::claims::Claim;
@@ -90,13 +89,15 @@ impl Summary<'_> {
             for (lineage, seed) in self.repeats() {
                 let comparisons = &self.comparisons(lineage, seed, method, task)?.pairs;
                 for pair in &adjacent {
-                    let comparison = comparisons.get(&pair.name).with_context(|| format!("{} is missing", pair.name))?;
+                    let comparison =
+                        comparisons.get(&pair.name).with_context(|| format!("{} is missing", pair.name))?;
                     of_task.push(comparison.answers.iter().map(String::as_bytes).collect());
                 }
             }
             paths.push(of_task);
         }
-        let size = |of_task: &Vec<Vec<&[u8]>>| of_task.first().and_then(|path| path.first()).map_or(0, |texts| texts.len());
+        let size =
+            |of_task: &Vec<Vec<&[u8]>>| of_task.first().and_then(|path| path.first()).map_or(0, |texts| texts.len());
         let sizes: Vec<usize> = paths.iter().map(size).collect();
         stats::bootstrap(&sizes, RESAMPLES, self.profile.seed, |rows| {
             let (mut start, mut sum, mut count) = (0, 0.0, 0);
@@ -139,7 +140,11 @@ impl Summary<'_> {
             "{} Straight paths of {} points between tuned models, on {split}, averaged over tasks; {}. Distance: L2 over backbone and modules.",
             self.basis(),
             self.profile.pilot.points,
-            if self.profile.pilot.coupled { "both ends tuned with the same seed" } else { "the ends tuned with different seeds" }
+            if self.profile.pilot.coupled {
+                "both ends tuned with the same seed"
+            } else {
+                "the ends tuned with different seeds"
+            }
         );
         let mut table = Table::new("paths", "Straight paths between tuned versions", columns).caption(caption);
         for (method, name) in self.profile.method_names().into_iter().enumerate() {
@@ -202,7 +207,9 @@ impl Summary<'_> {
                 row.push(read(&|c| c.corresponding - c.mismatched)?);
                 row.push(read(&|c| c.matched_share)?);
                 row.push(read(&|c| c.cka)?);
-                row.extend(self.untuned(&pair)?.map_or([Cell::Empty(()), Cell::Empty(())], |both| both.map(Cell::from)));
+                row.extend(
+                    self.untuned(&pair)?.map_or([Cell::Empty(()), Cell::Empty(())], |both| both.map(Cell::from)),
+                );
                 table.push(row);
             }
         }
@@ -214,7 +221,8 @@ impl Summary<'_> {
         let tasks = self.tasks();
         let of_task = |task: &&str| Ok(self.comparisons(0, 0, 0, task)?.pairs.get(&pair.name).and_then(|c| c.untuned));
         let values = tasks.iter().map(of_task).collect::<Result<Option<Vec<[f64; 2]>>>>()?;
-        let mean = |at: usize, values: &[[f64; 2]]| stats::mean(&values.iter().map(|both| both[at]).collect::<Vec<_>>());
+        let mean =
+            |at: usize, values: &[[f64; 2]]| stats::mean(&values.iter().map(|both| both[at]).collect::<Vec<_>>());
         values.map(|values| Ok([mean(0, &values)?, mean(1, &values)?])).transpose()
     }
 
@@ -276,13 +284,10 @@ impl Summary<'_> {
         let pairs: Vec<Pair> = self
             .pairs()
             .into_iter()
-            .filter(|pair| {
-                matches!(pair.relation, Relation::Adjacent | Relation::Distant | Relation::Independent)
-            })
+            .filter(|pair| matches!(pair.relation, Relation::Adjacent | Relation::Distant | Relation::Independent))
             .collect();
         let bars = |value: &dyn Fn(&Comparison) -> f64| -> Result<Vec<Option<Bar>>> {
-            let of_pair =
-                |pair: &Pair| Ok(Some(Bar::of(&self.compared(method, &pair.name, |c| Ok(value(c)))?)?));
+            let of_pair = |pair: &Pair| Ok(Some(Bar::of(&self.compared(method, &pair.name, |c| Ok(value(c)))?)?));
             pairs.iter().map(of_pair).collect()
         };
         let figure = Figure::grouped(

@@ -1,5 +1,7 @@
 //! The lineages of a run: M_0 → M_1 → … → M_L, the independent M_IND, and the network before any of it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use anyhow::{Context, Result, anyhow};
 use serde_json::json;
 use tch::Device;
@@ -18,13 +20,15 @@ use crate::train::{PretrainConfig, held_out_loss, pretrain};
 /// Pre-trains whatever a lineage lacks; what is complete is left alone, what was interrupted goes on.
 ///
 /// On the CPU the independent model is pre-trained beside the lineage, with half the threads each: two small models on a core
-/// each are faster than one after the other on two cores.
+/// each are faster than one after the other on two cores. It is ready when the upgrades have but begun: its threads go on with
+/// `meanwhile`, which is to return soon after the flag is set.
 pub(crate) fn pretrain_lineage(
     profile: &Profile,
     materials: &Materials,
     lineage: &Lineage,
     index: usize,
     place: Compute,
+    meanwhile: impl FnOnce(&AtomicBool) -> Result<()> + Send,
 ) -> Result<()> {
     let own_seed = |purpose: &str| lineage_seed(profile, index, purpose);
     let config = architecture(profile, materials);
@@ -55,15 +59,18 @@ pub(crate) fn pretrain_lineage(
         tch::set_num_threads(place.threads as i32);
         return successive().and_then(|()| independent());
     }
-    let half = (place.threads / 2) as i32;
+    let (half, upgraded) = ((place.threads / 2) as i32, AtomicBool::new(false));
     std::thread::scope(|scope| {
         let beside = scope.spawn(|| {
             tch::set_num_threads(half);
-            independent()
+            independent()?;
+            meanwhile(&upgraded)
         });
         let done = scope.spawn(|| {
             tch::set_num_threads(half);
-            successive()
+            let done = successive();
+            upgraded.store(true, Ordering::Relaxed);
+            done
         });
         let joined = [done.join(), beside.join()]
             .map(|end| end.unwrap_or_else(|_| Err(anyhow!("a pre-training thread panicked"))));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
@@ -65,37 +66,41 @@ pub fn reproduce(profile: &Profile, place: Compute, out: &Path) -> Result<Report
     materials.notes.iter().for_each(|note| say(note));
     let lineages =
         || (0..profile.lineages).map(|l| Lineage::open(out.join(format!("lineage-{l}")))).collect::<Result<Vec<_>>>();
-    for (index, lineage) in lineages()?.iter().enumerate() {
-        pretrain_lineage(profile, &materials, lineage, index, place)?;
-        write_json(&clock_path, &elapsed())?;
-    }
-    // Small models fill one core each: as many runs side by side as there are threads. A GPU is one worker's.
-    let workers = if place.device.is_cuda() { 1 } else { place.threads };
     let ledger = ledger(out);
     let prepare = || Ok(Bench::new(profile, &materials, lineages()?, place.device));
-    let lineages_there = lineages()?;
-    for (label, runs) in stages(profile) {
+    // The clock is written after every job, so that a run that is cut off does not forget how long it took.
+    let perform = |bench: &mut Bench, run: &Run| {
+        let outcome = bench.perform(run)?;
+        write_json(&clock_path, &elapsed()).map(|()| outcome)
+    };
+    let stages = stages(profile);
+    for (index, lineage) in lineages()?.iter().enumerate() {
         // A result whose weights are gone is of no use to the runs that build on them.
-        for run in &runs {
-            let kept = run.keeps().map(|(version, id)| lineages_there[run.lineage].adapted_path(&version, &id));
+        for run in stages.iter().flat_map(|(_, runs)| runs).filter(|run| run.lineage == index) {
+            let kept = run.keeps().map(|(version, id)| lineage.adapted_path(&version, &id));
             if kept.is_some_and(|path| !path.is_file()) {
                 ledger.forget(run)?;
             }
         }
-        let threads = place.threads.div_ceil(workers);
-        ledger.run(label, &runs, workers, threads, prepare, |bench, run| {
-            let outcome = bench.perform(run)?;
-            // After every job, so that a run that is cut off does not forget how long it took.
-            write_json(&clock_path, &elapsed())?;
-            Ok(outcome)
-        })?;
-    }
-    let comparisons = pilots(profile);
-    let threads = place.threads.div_ceil(workers);
-    ledger.run("compare versions", &comparisons, workers, threads, prepare, |bench, pilot| {
-        let outcome = bench.compare(pilot)?;
+        let controls = stages.iter().flat_map(|(_, runs)| runs);
+        let controls = controls.filter(|run| run.lineage == index && run.what == What::Control);
+        let meanwhile = |upgraded: &AtomicBool| {
+            let mut bench = prepare()?;
+            let mut waiting = controls.take_while(|_| !upgraded.load(Ordering::Relaxed));
+            waiting.try_for_each(|run| ledger.once(run, |run| perform(&mut bench, run)).map(drop))
+        };
+        pretrain_lineage(profile, &materials, lineage, index, place, meanwhile)?;
         write_json(&clock_path, &elapsed())?;
-        Ok(outcome)
+    }
+    // Small models fill one core each: as many runs side by side as there are threads. A GPU is one worker's.
+    let workers = if place.device.is_cuda() { 1 } else { place.threads };
+    let threads = place.threads.div_ceil(workers);
+    for (label, runs) in &stages {
+        ledger.run(label, runs, workers, threads, prepare, |bench, run| perform(bench, run))?;
+    }
+    ledger.run("compare versions", &pilots(profile), workers, threads, prepare, |bench, pilot| {
+        let outcome = bench.compare(pilot)?;
+        write_json(&clock_path, &elapsed()).map(|()| outcome)
     })?;
     let summary = Summary::gather(profile, &materials, &lineages()?, &ledger)?;
     let (claims, mut unmeasured) = summary.claims();

@@ -205,7 +205,6 @@ impl<'a> Bench<'a> {
         seed::derive(self.profile.seed, &format!("tuning {}", run.seed))
     }
 
-
     fn outdated(&self, run: &Run, task: &str) -> Result<Adapted> {
         self.lineages[run.lineage].adapted("M0", &adapted_id(run.seed, run.method_name, task, "conventional"))
     }
@@ -229,7 +228,9 @@ impl<'a> Bench<'a> {
             What::Untrained => self.full_data(run, UNTRAINED, None)?,
             What::Conventional { target } => self.full_data(run, &version_name(*target), None)?,
             What::Init { target, from } => {
-                let first = |kind| self.lineages[run.lineage].adapted("M1", &adapted_id(run.seed, run.method_name, &run.task, kind));
+                let first = |kind| {
+                    self.lineages[run.lineage].adapted("M1", &adapted_id(run.seed, run.method_name, &run.task, kind))
+                };
                 let source = match from {
                     Source::Outdated { task } => self.outdated(run, task)?,
                     Source::ConventionalOnFirst => first("conventional")?,
@@ -252,7 +253,8 @@ impl<'a> Bench<'a> {
         self.keep(run, &tuned.best)?;
         let mut outcome = Outcome { curve: tuned.scores(Metric::Accuracy), ..Outcome::default() };
         for name in versions {
-            let model = tuned.best.apply(self.version(run.lineage, name)?, self.device)?.with_precision(config.precision);
+            let model =
+                tuned.best.apply(self.version(run.lineage, name)?, self.device)?.with_precision(config.precision);
             self.test(&mut outcome, name, task, &model, &config)?;
         }
         Ok(outcome)

@@ -132,9 +132,7 @@ impl Studies {
     fn load(&self, name: &str) -> Result<Loaded> {
         let (version, how) = name.split_once('+').unwrap_or((name, "conventional"));
         let (seed, kind) = match how.strip_prefix("seed") {
-            Some(seed) => {
-                (seed.parse().with_context(|| format!("{name}: the seed is not a number"))?, "conventional")
-            }
+            Some(seed) => (seed.parse().with_context(|| format!("{name}: the seed is not a number"))?, "conventional"),
             None => (self.seed, how),
         };
         let id = adapted_id(seed, self.profile.method_names()[self.method], &self.task, kind);

@@ -13,7 +13,7 @@ pub use metrics::{Evaluation, Metric, Scores, accuracy, evaluate, macro_f1};
 pub use optim::{AdamW, Optimisation};
 pub use pretrain::{PretrainConfig, PretrainRun, held_out_loss, pretrain, pretrain_observed};
 pub use schedule::Schedule;
-pub(crate) use trainer::{Objective, fit};
 pub use trainer::{LossNotFinite, LossPoint};
+pub(crate) use trainer::{Objective, fit};
 pub(crate) use tune::tune_with;
 pub use tune::{CurvePoint, EncodedTask, Start, TuneConfig, TuneRun, TuningStopped, tune};
