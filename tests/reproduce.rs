@@ -1,6 +1,7 @@
 //! The main job at toy size: a whole run, an interrupted one, and a folder that is not to be touched.
 
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, Result};
 use recyclable::analysis::{CurveConfig, PlaneConfig};
@@ -98,6 +99,7 @@ fn a_run_judges_every_claim_it_can_and_a_resumed_run_finds_the_same() -> Result<
     }
 
     study(&out)?;
+    study_on_the_command_line(&out)?;
 
     // As if the run had been cut off: an upgrade, a few jobs and the report are gone.
     std::fs::remove_dir_all(out.join("lineage-0/versions/M2"))?;
@@ -140,6 +142,7 @@ fn study(out: &Path) -> Result<()> {
     // The inside of an upgrade begins at the old version and ends at the new one: the triangle's first two numbers.
     let inside = studies.inside(1, 2, &Progress::silent())?;
     assert_eq!(inside.points.iter().map(|(step, _)| *step).collect::<Vec<_>>(), [0, 5, 10]);
+    assert!(inside.is_stored_version, "the way is the same to the bit");
     assert_eq!(inside.points[0].1, triangle.scores[0][0]);
     assert_eq!(inside.points[2].1, triangle.scores[0][1]);
     let scale = studies.scale("M1", &[0.0, 1.0])?;
@@ -171,6 +174,50 @@ fn study(out: &Path) -> Result<()> {
     let adapters = open(Chosen { method: Some("adapter".into()), seed: 1, ..Chosen::default() })?;
     assert!(adapters.distances("M0", "M1")?.1.is_none(), "adapters do not move the backbone");
     adapters.path("M1", "M1+seed0", 2)?;
+    Ok(())
+}
+
+/// The same as commands: tables on stdout, figures and numbers in the run's folder; and a run beside itself.
+fn study_on_the_command_line(out: &Path) -> Result<()> {
+    let run = |line: &str| -> Result<(bool, String)> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_recyclable"));
+        let output = command.args(line.split(' ').map(|word| word.replace("RUN", &out.display().to_string()))).output()?;
+        Ok((output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()))
+    };
+    let studies = [
+        ("study triangle --run RUN", "on M_2", "triangle"),
+        ("study inside --run RUN --points 2", "updates", "inside-M1"),
+        ("study scale --run RUN --alphas 0.5,1", "best α", "scale-M1"),
+        ("study path --run RUN --to M2 --points 3", "From M_0 to M_2", "path-M0-M2"),
+        ("study curve --run RUN --to IND --points 3 --steps 10 --route chain", "M_IND", "curve-M0-IND"),
+        ("study plane --run RUN --resolution 3 --texts 10", "Numbers and figures", "plane-M0-M1-IND"),
+        ("study heads --run RUN --to M1+recycled --texts 10", "CKA", "heads-M0-M1+recycled"),
+        ("study attention --run RUN --version M1 --head 1", "Attention of layer 0, head 1", "attention-M1-0-1"),
+        ("study distance --run RUN --method adapter", "embeddings", "distance-M0-M1"),
+    ];
+    for (line, says, name) in studies {
+        let (success, text) = run(line)?;
+        assert!(success && text.contains(says), "{line}: {text}");
+        assert!(out.join(format!("studies/{name}.json")).is_file(), "{line} writes no numbers");
+        if name != "distance-M0-M1" {
+            assert!(out.join(format!("studies/{name}.png")).metadata()?.len() > 500, "{line} draws nothing");
+        }
+    }
+    let (success, text) = run("compare RUN RUN --out RUN/compared.md")?;
+    assert!(success && text.contains("C6.adapter") && text.contains("do not differ"), "{text}");
+    assert!(std::fs::read_to_string(out.join("compared.md"))?.contains("C1.full"));
+    std::fs::remove_file(out.join("compared.md"))?;
+    for (line, says) in [
+        ("study plane --run RUN --through M0,M1", "a plane goes through three"),
+        ("study path --run RUN --to M7", "M7 cannot be studied"),
+        ("study path --run RUN --points 1", "1 point"),
+        ("study triangle --run RUN/jobs", "not the folder of a run"),
+        ("study curve --run RUN --route line", "Bezier or Chain"),
+        ("compare RUN RUN/jobs", "report.json"),
+    ] {
+        let (success, text) = run(line)?;
+        assert!(!success && text.contains(says), "{line}: {text}");
+    }
     Ok(())
 }
 

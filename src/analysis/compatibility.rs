@@ -208,6 +208,9 @@ impl ScaleSearch {
 pub struct InsideUpgrade {
     /// (updates of the upgrade's pre-training, scores of the weights applied there); 0 is the old version.
     pub points: Vec<(usize, Scores)>,
+    /// Whether the upgrade, done again, ended with the version that was stored, to the bit. On another machine or by other code it
+    /// takes the same way but for rounding.
+    pub is_stored_version: bool,
 }
 
 impl InsideUpgrade {
@@ -225,11 +228,19 @@ impl InsideUpgrade {
         Ok(())
     }
 
+    fn caption(&self) -> &'static str {
+        match self.is_stored_version {
+            true => "The upgrade was done again and ended with the stored version, to the bit.",
+            false => "The upgrade was done again; by rounding it did not end with exactly the stored version.",
+        }
+    }
+
     /// One row a point.
     pub fn table(&self) -> Table {
         let columns =
             vec![Column::number("updates", 0), Column::number("test accuracy", 3), Column::number("test loss", 3)];
-        let mut table = Table::new("inside", "Outdated weights along the inside of an upgrade", columns);
+        let title = "Outdated weights along the inside of an upgrade";
+        let mut table = Table::new("inside", title, columns).caption(self.caption());
         for (step, scores) in &self.points {
             table.push([Cell::from(*step), scores.accuracy.into(), scores.loss.into()]);
         }

@@ -134,7 +134,8 @@ impl Stage<'_> {
             let asked = PretrainConfig { seed: self.profile.seed, ..config.clone() };
             record.held_out.insert(domain.name.clone(), held_out_loss(&run.version, domain, &asked, self.device)?);
         }
-        record.recipe = json!({ "pretrain": config, "truncated": run.truncated });
+        let threads = tch::get_num_threads();
+        record.recipe = json!({ "pretrain": config, "truncated": run.truncated, "threads": threads });
         (record.seconds, record.tokens_per_second) = (run.seconds, run.tokens_per_second);
         self.lineage.save_version(name, &run.version, record)?;
         let loss = run.losses.last().map_or(f64::NAN, |point| point.loss);
