@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use recyclable::display::Progress;
 use recyclable::model::{Adapted, AdapterConfig, LoraConfig, Method, Model, Version};
 use recyclable::params::Theta;
-use recyclable::recycle::{Combined, Distill, Init, Recycle, Upgrade};
+use recyclable::recycle::{Combined, Distill, DistillConfig, Init, Interpolation, Recycle, Upgrade};
 use recyclable::text::{TaskData, Text};
 use recyclable::train::{Start, TuneConfig, TuneRun, evaluate, tune};
 use small::{LENGTH, task, tuning, version};
@@ -172,5 +172,35 @@ fn both_halves_of_an_unlabelled_pair_are_asked_about() -> Result<()> {
     assert!(!differ(&student(halves(Some("w3 w4")))?, &student(halves(Some("w3 w4")))?)?);
     assert!(differ(&student(halves(Some("w3 w4")))?, &student(halves(None))?)?);
     assert!(differ(&student(halves(Some("w3 w4")))?, &student(halves(Some("w13 w14")))?)?);
+    Ok(())
+}
+
+#[test]
+fn interpolation_distils_for_every_method_repeats_to_the_bit_and_needs_a_teacher_of_the_same_method() -> Result<()> {
+    let (old, new) = (version(1)?, version(2)?);
+    let task = task(&["high", "low"]);
+    let inner = Interpolation { points: vec![0.5], draws: 2, ..Interpolation::default() };
+    let distill = |interpolation| Distill {
+        distill: DistillConfig { interpolation, ..DistillConfig::default() },
+        unlabelled: Vec::new(),
+    };
+    for method in methods() {
+        let config = tuning(method, 6);
+        let outdated = run(&old, Start::Fresh, &config)?.best;
+        let upgrade = Upgrade { old: &old, outdated: &outdated, new: &new };
+        let student = |interpolation| -> Result<Adapted> {
+            Ok(distill(interpolation).recycle(upgrade, &task, &config, CPU, &Progress::silent())?.last)
+        };
+        let (once, twice, without) = (student(Some(inner.clone()))?, student(Some(inner.clone()))?, student(None)?);
+        let print = |adapted: &Adapted| adapted.head.fingerprint();
+        assert_eq!(print(&once)?, print(&twice)?, "the same seed gives the same bytes");
+        assert_ne!(print(&once)?, print(&without)?, "the points between are learnt from");
+        assert!(once.card.recipe.to_string().contains("interpolation"), "the recipe says so");
+    }
+    let full = run(&old, Start::Fresh, &tuning(Method::Full, 2))?.best;
+    let upgrade = Upgrade { old: &old, outdated: &full, new: &new };
+    let adapters = tuning(Method::Adapter(AdapterConfig::default()), 2);
+    let refused = distill(Some(inner)).recycle(upgrade, &task, &adapters, CPU, &Progress::silent());
+    small::says(&small::refused(refused), &["interpolation needs a teacher tuned by the student's method"]);
     Ok(())
 }

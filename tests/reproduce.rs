@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use recyclable::analysis::{CurveConfig, PlaneConfig};
 use recyclable::display::Progress;
 use recyclable::experiment::profile::{FolderSource, Limits, ModelSize, Source};
+use recyclable::experiment::report::Report;
 use recyclable::experiment::studies::{Chosen, Studies};
 use recyclable::experiment::sweep::sweep;
 use recyclable::experiment::{Compute, Inputs, Profile, reproduce};
@@ -160,8 +161,9 @@ fn study(out: &Path) -> Result<()> {
     assert!((heads.js.corresponding().context("heads")? - 1.0).abs() < 1e-6 && (layers.cka[0] - 1.0).abs() < 1e-6);
     let (recycled, _) = studies.heads("M1", "M1+recycled", 10)?;
     assert!(recycled.js.corresponding().context("heads")? < 1.0 - 1e-6, "other weights look elsewhere");
-    let (versions, angle) = studies.distances("M0", "M1")?;
-    assert!(versions.whole.l2 > 0.0 && angle.context("full fine-tuning has a Δ")?.whole.cosine.is_some());
+    let found = studies.distances("M0", "M1")?;
+    assert!(found.versions.whole.l2 > 0.0 && found.deltas.is_some());
+    assert!(found.delta_and_upgrade.context("full fine-tuning has a Δ")?.whole.cosine.is_some());
     assert!(!studies.attention("M0", &studies.task()?.dev[0].text)?.tokens.is_empty());
 
     let refused = |chosen: Chosen| open(chosen).err().map_or(String::new(), |error| format!("{error:#}"));
@@ -172,7 +174,8 @@ fn study(out: &Path) -> Result<()> {
     assert!(refused(Chosen { seed: 2, ..Chosen::default() }).contains("2 seeds"));
     assert!(format!("{:#}", studies.inside(9, 2, &Progress::silent()).unwrap_err()).contains("no upgrade to M9"));
     let adapters = open(Chosen { method: Some("adapter".into()), seed: 1, ..Chosen::default() })?;
-    assert!(adapters.distances("M0", "M1")?.1.is_none(), "adapters do not move the backbone");
+    let found = adapters.distances("M0", "M1")?;
+    assert!(found.delta_and_upgrade.is_none() && found.deltas.is_some(), "adapters do not move the backbone");
     adapters.path("M1", "M1+seed0", 2)?;
     Ok(())
 }
@@ -181,7 +184,8 @@ fn study(out: &Path) -> Result<()> {
 fn study_on_the_command_line(out: &Path) -> Result<()> {
     let run = |line: &str| -> Result<(bool, String)> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_recyclable"));
-        let output = command.args(line.split(' ').map(|word| word.replace("RUN", &out.display().to_string()))).output()?;
+        let output =
+            command.args(line.split(' ').map(|word| word.replace("RUN", &out.display().to_string()))).output()?;
         Ok((output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()))
     };
     let studies = [
@@ -189,7 +193,7 @@ fn study_on_the_command_line(out: &Path) -> Result<()> {
         ("study inside --run RUN --points 2", "updates", "inside-M1"),
         ("study scale --run RUN --alphas 0.5,1", "best α", "scale-M1"),
         ("study path --run RUN --to M2 --points 3", "From M_0 to M_2", "path-M0-M2"),
-        ("study curve --run RUN --to IND --points 3 --steps 10 --route chain", "M_IND", "curve-M0-IND"),
+        ("study curve --run RUN --to IND --points 3 --steps 10 --route chain", "M_IND", "curve-chain-M0-IND"),
         ("study plane --run RUN --resolution 3 --texts 10", "Numbers and figures", "plane-M0-M1-IND"),
         ("study heads --run RUN --to M1+recycled --texts 10", "CKA", "heads-M0-M1+recycled"),
         ("study attention --run RUN --version M1 --head 1", "Attention of layer 0, head 1", "attention-M1-0-1"),
@@ -198,9 +202,12 @@ fn study_on_the_command_line(out: &Path) -> Result<()> {
     for (line, says, name) in studies {
         let (success, text) = run(line)?;
         assert!(success && text.contains(says), "{line}: {text}");
-        assert!(out.join(format!("studies/{name}.json")).is_file(), "{line} writes no numbers");
+        let method = if line.contains("adapter") { "adapter" } else { "full" };
+        let file = |ending: &str| out.join(format!("studies/bio_topic.{method}.s0.l0/{name}.{ending}"));
+        let numbers: Value = read_json(file("json"))?;
+        assert!(numbers["basis"].as_str().is_some_and(|basis| basis.contains(method)), "{line}: {}", numbers["basis"]);
         if name != "distance-M0-M1" {
-            assert!(out.join(format!("studies/{name}.png")).metadata()?.len() > 500, "{line} draws nothing");
+            assert!(file("png").metadata()?.len() > 500, "{line} draws nothing");
         }
     }
     let (success, text) = run("compare RUN RUN --out RUN/compared.md")?;
@@ -230,11 +237,14 @@ fn the_dial_for_the_domain_distance_is_swept_and_resumed() -> Result<()> {
     assert!(found.points.iter().all(|point| point.original.len() == 2 && point.relative_move > 0.0));
     assert!(found.table()?.to_text().contains("domain distance") && found.figure()?.to_svg()?.contains("M_1"));
     // What is there is read, not measured again: a result made up in between comes back.
-    let file = out.join("settings/distance-0.000-bio_topic-full-2-seeds.json");
+    let file = out.join("settings/distance-0-bio_topic-full-2-seeds.json");
     let mut made_up = found.points[0].clone();
     made_up.moved = vec![0.125, 0.25];
     recyclable::files::write_json(&file, &made_up)?;
     assert_eq!(sweep(&toy(), &[0.0, 1.0], "bio_topic", 0, place(), &out)?.points[0], made_up);
+    let longer = Profile { seed: 5, ..toy() };
+    let error = sweep(&longer, &[0.0], "bio_topic", 0, place(), &out).unwrap_err();
+    assert!(format!("{error:#}").contains("other settings"), "{error:#}");
     let error = sweep(&toy(), &[0.5], "review_sentiment", 0, place(), &folder.path().join("other")).unwrap_err();
     assert!(format!("{error:#}").contains("is from reviews, the first upgrade is to bio"), "{error:#}");
     Ok(())
@@ -272,7 +282,6 @@ fn on_real_text_a_bootstrap_over_test_texts_stands_beside_what_it_is_of() -> Res
     assert!(!initialization.parts.contains_key("bootstrap"));
     for (claim, name, observed) in [
         (initialization, again, initialization.parts[difference]),
-        (claim("C2.full")?, "bootstrap", claim("C2.full")?.measured),
         (claim("C5.full")?, "bootstrap", claim("C5.full")?.measured),
         (claim("C6.full")?, "bootstrap", claim("C6.full")?.measured),
     ] {
@@ -284,12 +293,39 @@ fn on_real_text_a_bootstrap_over_test_texts_stands_beside_what_it_is_of() -> Res
         );
         assert!(claim.note.contains("when test texts are drawn anew"), "{}", claim.note);
     }
+    // A barrier is a maximum: texts drawn anew rather raise it.
+    let barrier = claim("C2.full")?;
+    assert!(
+        (barrier.parts["bootstrap"] - barrier.measured).abs() < 1e-9
+            && barrier.parts["bootstrap, hi"] >= barrier.measured
+    );
+    assert!(barrier.note.contains("test texts are drawn anew"), "{}", barrier.note);
     // The same folder with another text in it is not the same run.
     let path = folder.path().join("data/corpora/bio.txt");
     std::fs::write(&path, std::fs::read_to_string(&path)? + "one more document\n")?;
     let error =
         format!("{:#}", reproduce(&profile, place(), &folder.path().join("run")).err().context("must be refused")?);
     assert!(error.contains("not those that the run"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn seeds_are_added_to_a_run_of_one_seed_and_every_claim_is_measured_again() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let mut profile = toy();
+    profile.tasks.truncate(1);
+    profile.methods.truncate(1);
+    profile.sources.clear();
+    let out = folder.path().join("run");
+    let one = reproduce(&Profile { seeds: 1, ..profile.clone() }, place(), &out)?;
+    assert!(one.claims.iter().all(|claim| claim.n == 1 && claim.ci95.is_none()));
+    let two = reproduce(&profile, place(), &out)?;
+    assert!(two.is_complete(&profile), "{:?}", two.notes);
+    assert!(two.claims.iter().all(|claim| claim.n == 2));
+    let seeds = |report: &Report, id: &str| report.claims.iter().find(|claim| claim.id == id).map(|c| c.per_seed[0]);
+    assert_eq!(seeds(&one, "C2.full"), seeds(&two, "C2.full"), "the first seed's value stays");
+    let paths = two.tables.iter().find(|table| table.id == "paths").context("no table of paths")?;
+    assert!(paths.to_text().contains("two seeds"));
     Ok(())
 }
 

@@ -6,7 +6,6 @@ use tch::Device;
 
 use super::ends::Tuned;
 use crate::display::{Axis, Cell, Column, Field, Figure, Point, Table};
-use crate::model::{Adapted, Version};
 use crate::text::TaskData;
 use crate::train::{Evaluation, Scores, evaluate};
 
@@ -82,7 +81,7 @@ pub fn triangle(names: &[&str], tuned: &[Tuned], data: &TaskData, chance: f64, d
     let (mut scores, mut flips) = (Vec::new(), Vec::new());
     for (at, source) in tuned.iter().enumerate() {
         let moved = tuned[at..].iter().map(|target| {
-            let moved = Tuned { version: target.version, adapted: source.adapted };
+            let moved = Tuned { version: target.version, ..*source };
             evaluate(&moved.model(device)?, data)
         });
         let moved = moved.collect::<Result<Vec<_>>>().with_context(|| format!("the weights of {}", names[at]))?;
@@ -99,25 +98,38 @@ impl Triangle {
     pub fn table(&self) -> Table {
         let caption =
             format!("Accuracy; the diagonal is each version's own. The majority class has {:.3}.", self.chance);
-        self.rows("triangle", "Weights of every version on every later one", caption, |i, j| {
-            self.scores[i][j].accuracy.into()
-        })
-    }
-
-    /// Negative flips by source and target.
-    pub fn flips_table(&self) -> Table {
-        let caption = "Share of texts that the version of the weights gets right and the later one wrong.".to_string();
-        self.rows("negative-flips", "Negative flips", caption, |i, j| self.flips[i][j].negative_rate().into())
-    }
-
-    fn rows(&self, id: &str, title: &str, caption: String, cell: impl Fn(usize, usize) -> Cell) -> Table {
         let mut columns = vec![Column::text("weights tuned on")];
         columns.extend(self.versions.iter().map(|name| Column::number(format!("on {name}"), 3)));
-        let mut table = Table::new(id, title, columns).caption(caption);
+        let mut table = Table::new("triangle", "Weights of every version on every later one", columns).caption(caption);
         for (i, name) in self.versions.iter().enumerate() {
             let empty = std::iter::repeat_n(Cell::Empty(()), i);
-            let cells = (0..self.versions.len() - i).map(|j| cell(i, j));
+            let cells = self.scores[i].iter().map(|scores| Cell::from(scores.accuracy));
             table.push([Cell::from(name.as_str())].into_iter().chain(empty).chain(cells));
+        }
+        table
+    }
+
+    /// Positive and negative flips beside accuracy, a row for each source and target.
+    pub fn flips_table(&self) -> Table {
+        let columns = vec![
+            Column::text("weights tuned on"),
+            Column::text("applied to"),
+            Column::number("accuracy", 3),
+            Column::number("positive flips", 3),
+            Column::number("negative flips", 3),
+        ];
+        let caption =
+            "Shares of all texts: wrong on the version of the weights and right here, right there and wrong here.";
+        let mut table = Table::new("flips", "How answers change", columns).caption(caption);
+        for (i, j) in (0..self.versions.len()).flat_map(|i| (i + 1..self.versions.len()).map(move |j| (i, j))) {
+            let (scores, flips) = (self.scores[i][j - i], self.flips[i][j - i]);
+            table.push([
+                Cell::from(self.versions[i].as_str()),
+                self.versions[j].as_str().into(),
+                scores.accuracy.into(),
+                flips.positive_rate().into(),
+                flips.negative_rate().into(),
+            ]);
         }
         table
     }
@@ -163,7 +175,8 @@ pub fn scale_search(
     ensure!(!alphas.is_empty(), "there is no α to try");
     let at = |alpha: f64, data: &TaskData| -> Result<Scores> {
         ensure!(alpha.is_finite(), "α is {alpha}");
-        Ok(evaluate(&tuned.adapted.scaled(alpha)?.apply(tuned.version, device)?, data)?.scores)
+        let scaled = tuned.adapted.scaled(alpha)?;
+        Ok(evaluate(&Tuned { adapted: &scaled, ..tuned }.model(device)?, data)?.scores)
     };
     let mut alphas = alphas.to_vec();
     alphas.sort_by(f64::total_cmp);
@@ -214,17 +227,9 @@ pub struct InsideUpgrade {
 }
 
 impl InsideUpgrade {
-    /// Scores `adapted` on one more point of the way.
-    pub fn push(
-        &mut self,
-        step: usize,
-        version: &Version,
-        adapted: &Adapted,
-        data: &TaskData,
-        device: Device,
-    ) -> Result<()> {
-        let scores = evaluate(&adapted.apply(version, device)?, data)?.scores;
-        self.points.push((step, scores));
+    /// Scores the weights on one more point of the way.
+    pub fn push(&mut self, step: usize, tuned: Tuned, data: &TaskData, device: Device) -> Result<()> {
+        self.points.push((step, evaluate(&tuned.model(device)?, data)?.scores));
         Ok(())
     }
 

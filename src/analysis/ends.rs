@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use tch::Device;
 
+use crate::device::Precision;
 use crate::model::{Adapted, Model, Version};
 
 /// M ⊕ Δ: a version and weights tuned on it, or moved to it.
@@ -12,12 +13,24 @@ pub struct Tuned<'a> {
     pub version: &'a Version,
     /// The weights on top of it.
     pub adapted: &'a Adapted,
+    /// What the model computes in.
+    pub precision: Precision,
 }
 
-impl Tuned<'_> {
+impl<'a> Tuned<'a> {
+    /// M ⊕ Δ, computing in fp32.
+    pub fn new(version: &'a Version, adapted: &'a Adapted) -> Tuned<'a> {
+        Tuned { version, adapted, precision: Precision::Fp32 }
+    }
+
+    /// The same model computing in another precision.
+    pub fn with_precision(self, precision: Precision) -> Tuned<'a> {
+        Tuned { precision, ..self }
+    }
+
     /// The classifier.
     pub fn model(&self, device: Device) -> Result<Model> {
-        self.adapted.apply(self.version, device)
+        Ok(self.adapted.apply(self.version, device)?.with_precision(self.precision))
     }
 
     /// Refuses what has no common space with `other`: another layout, tuning method, label set or tokenizer.

@@ -141,7 +141,7 @@ pub enum Plot {
 /// A figure: data until it is rendered.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Figure {
-    /// Name of its files: letters, digits, `-`, `_` and `.`.
+    /// Name of its files: letters, digits, `-`, `_`, `.` and `+`.
     pub id: String,
     /// What stands above it.
     pub title: String,
@@ -237,10 +237,10 @@ impl Figure {
     }
 
     fn check(&self) -> Result<()> {
-        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '+');
         ensure!(
             !self.id.is_empty() && !self.id.starts_with('.') && self.id.chars().all(allowed),
-            "its id names files: use letters, digits, '-', '_' and '.' only"
+            "its id names files: use letters, digits, '-', '_', '.' and '+' only"
         );
         ensure!(
             (200..=4000).contains(&self.size.0) && (150..=4000).contains(&self.size.1),

@@ -143,21 +143,27 @@ impl Claim {
     /// `bootstrap, hi`); it decides nothing.
     pub fn with_bootstrap(self, interval: &Interval) -> Self {
         let quantity = self.quantity.clone();
-        self.bootstrapped("bootstrap", &quantity, interval)
+        self.bootstrapped("bootstrap", &quantity, "test", interval)
+    }
+
+    /// The same over the texts of another split.
+    pub fn with_bootstrap_on(self, split: &str, interval: &Interval) -> Self {
+        let quantity = self.quantity.clone();
+        self.bootstrapped("bootstrap", &quantity, split, interval)
     }
 
     /// The same of a part: `PART, bootstrap`, with its bounds.
     pub fn with_bootstrap_of(self, part: &str, interval: &Interval) -> Self {
-        self.bootstrapped(&format!("{part}, bootstrap"), part, interval)
+        self.bootstrapped(&format!("{part}, bootstrap"), part, "test", interval)
     }
 
-    fn bootstrapped(mut self, name: &str, what: &str, interval: &Interval) -> Self {
+    fn bootstrapped(mut self, name: &str, what: &str, split: &str, interval: &Interval) -> Self {
         self.parts.insert(name.to_owned(), interval.mean);
         if let Some([lo, hi]) = interval.bounds() {
             self.parts.insert(format!("{name}, lo"), lo);
             self.parts.insert(format!("{name}, hi"), hi);
         }
-        self.remark(&format!("{what} when test texts are drawn anew (bootstrap): {interval}"));
+        self.remark(&format!("{what} when {split} texts are drawn anew (bootstrap): {interval}"));
         self
     }
 

@@ -43,7 +43,7 @@ impl RunComparison {
 
     /// Every claim of either run: what was measured, what became of it, and the difference.
     ///
-    /// Where both runs have a value for the same number of seeds of one profile, the difference is paired by seed with its
+    /// Where both runs have a value for the same number of seeds, drawn from the same base seed on the same texts, the difference is paired by seed with its
     /// 95 % Student-t interval, and called a change only when that interval leaves zero out.
     pub fn claims_table(&self) -> Result<Table> {
         let [a, b] = &self.names;
@@ -58,10 +58,15 @@ impl RunComparison {
             Column::text("changed"),
         ];
         let [first, second] = &self.reports;
-        let paired = first.profile == second.profile;
+        // Seeds pair where they stand for the same random numbers on the same texts.
+        let same = |name: &str| first.settings[name] == second.settings[name];
+        let paired =
+            first.profile == second.profile && first.lineages == second.lineages && same("seed") && same("source");
         let caption = match paired {
-            true => "Differences are paired by seed, with 95 % Student-t intervals.",
-            false => "The runs have different profiles, so their seeds do not pair and no difference is judged.",
+            true => "Differences are second − first, paired by seed, with 95 % Student-t intervals.",
+            false => {
+                "The runs differ in texts, base seed, lineages or profile, so their seeds do not pair and no difference is judged."
+            }
         };
         let mut table = Table::new("compared-claims", "Claims side by side", columns).caption(caption);
         let find = |report: &Report, id: &str| report.claims.iter().find(|claim| claim.id == id).cloned();
@@ -132,7 +137,7 @@ mod tests {
     fn report(gains: &[f64], profile: &str, steps: usize) -> Result<Report> {
         let nothing = vec![0.0; gains.len()];
         let claims = vec![claims::distillation("full", gains, &nothing)?];
-        let settings = json!({"steps": steps, "tasks": ["a", "b"]});
+        let settings = json!({"steps": steps, "tasks": ["a", "b"], "seed": 0, "source": "world"});
         Ok(Report { claims, profile: profile.to_string(), settings, seeds: gains.len(), ..Report::default() })
     }
 

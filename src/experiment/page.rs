@@ -54,10 +54,10 @@ pub fn title(report: &Report) -> String {
 pub fn html(report: &Report, drawings: &[String]) -> String {
     let title = escape_html(&title(report));
     let mut main = format!("<h1>{title}</h1>\n<p class=\"quiet\">{}</p>\n", escape_html(&summary(report)));
+    main += &claims(report);
     for note in &report.notes {
         main += &format!("<p class=\"note\">{}</p>\n", escape_html(note));
     }
-    main += &claims(report);
     if !report.figures.is_empty() {
         main += "<h2>Figures</h2>\n";
     }
@@ -97,7 +97,9 @@ fn summary(report: &Report) -> String {
         0 => String::new(),
         some => format!(", undecided {some}"),
     };
-    format!("Claims measured: {}; hold {holds}, fail {fails}{undecided}. {}", report.claims.len(), report.basis())
+    let run = [&report.date, &report.machine, &report.commit].map(String::as_str);
+    let run = run.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(" · ");
+    format!("Claims measured: {}; hold {holds}, fail {fails}{undecided}. {} {run}", report.claims.len(), report.basis())
 }
 
 fn claims(report: &Report) -> String {

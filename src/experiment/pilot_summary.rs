@@ -45,6 +45,23 @@ impl Summary<'_> {
         })
     }
 
+    /// The same, plain means that may hold what is not a number.
+    fn seeds_of(&self, method: usize, pair: &str, value: impl Fn(&Comparison) -> Result<f64>) -> Result<Vec<f64>> {
+        let of_seed = |seed: usize| -> Result<f64> {
+            let mut values = Vec::new();
+            for (lineage, task) in
+                (0..self.profile.lineages).flat_map(|l| self.tasks().into_iter().map(move |t| (l, t)))
+            {
+                let outcome = self.comparisons(lineage, seed, method, task)?;
+                values.push(value(
+                    outcome.pairs.get(pair).with_context(|| format!("{pair} was not compared on {task}"))?,
+                )?);
+            }
+            Ok(values.iter().sum::<f64>() / values.len() as f64)
+        };
+        (0..self.profile.seeds).map(of_seed).collect()
+    }
+
     /// The pairs of these relations with what `value` reads, a number for every seed.
     fn by_pair(
         &self,
@@ -54,6 +71,28 @@ impl Summary<'_> {
     ) -> Result<ByPair> {
         let pairs = self.pairs().into_iter().filter(|pair| chosen(pair.relation));
         pairs.map(|pair| Ok((pair.name.clone(), self.compared(method, &pair.name, &value)?))).collect()
+    }
+
+    /// The same of pairs that decide nothing: what cannot be measured is left out (the tables show a dash for it), and so are pairs
+    /// of seeds, which stand in a ring and are not independent of each other.
+    fn reported(
+        &self,
+        method: usize,
+        chosen: impl Fn(Relation) -> bool,
+        value: impl Fn(&Comparison) -> Result<f64>,
+    ) -> ByPair {
+        let chosen = |relation| chosen(relation) && !matches!(relation, Relation::Independent | Relation::OtherSeed);
+        let pairs = self.pairs().into_iter().filter(|pair| chosen(pair.relation));
+        pairs.filter_map(|pair| Some((pair.name.clone(), self.compared(method, &pair.name, &value).ok()?))).collect()
+    }
+
+    /// A cell for what `value` reads: a dash where it cannot be measured, and no interval for pairs of seeds.
+    fn pair_cell(&self, method: usize, pair: &Pair, value: &dyn Fn(&Comparison) -> Result<f64>) -> Cell {
+        let Ok(values) = self.compared(method, &pair.name, value) else { return Cell::Empty(()) };
+        match pair.relation {
+            Relation::OtherSeed => stats::mean(&values).map_or(Cell::Empty(()), Cell::from),
+            _ => Self::cell(&values).unwrap_or(Cell::Empty(())),
+        }
     }
 
     fn independent(&self, method: usize, value: impl Fn(&Comparison) -> Result<f64>) -> Result<Vec<f64>> {
@@ -66,14 +105,16 @@ impl Summary<'_> {
         let accuracy = |comparison: &Comparison| Ok(comparison.path.barrier(split)?.accuracy);
         let loss = |comparison: &Comparison| Ok(comparison.path.barrier(split)?.loss);
         let adjacent = self.by_pair(method, |relation| relation == Relation::Adjacent, accuracy)?;
-        let reported = |relation| !matches!(relation, Relation::Adjacent | Relation::Independent);
-        let others = self.by_pair(method, reported, accuracy)?;
-        let loss = self.by_pair(method, |_| true, loss)?;
+        let others = self.reported(method, |relation| relation != Relation::Adjacent, accuracy);
+        let loss = self.reported(method, |_| true, loss);
         let mut claim =
             pilot_claims::connectivity(name, &adjacent, &self.independent(method, accuracy)?, &others, &loss)?;
         claim.remark(&format!("{} points a path, on {split}", self.profile.pilot.points));
         match self.profile.is_real_text() {
-            true => Ok(claim.with_bootstrap(&self.bootstrap_barrier(method)?)),
+            true => {
+                // The barrier is a maximum, so that texts drawn anew rather raise it.
+                Ok(claim.with_bootstrap_on(split, &self.bootstrap_barrier(method)?))
+            }
             false => Ok(claim),
         }
     }
@@ -117,8 +158,7 @@ impl Summary<'_> {
     pub fn similarity(&self, method: usize, name: &str) -> Result<Claim> {
         let gap = |comparison: &Comparison| Ok(comparison.corresponding - comparison.mismatched);
         let adjacent = self.by_pair(method, |relation| relation == Relation::Adjacent, gap)?;
-        let reported = |relation| !matches!(relation, Relation::Adjacent | Relation::Independent);
-        let others = self.by_pair(method, reported, gap)?;
+        let others = self.reported(method, |relation| relation != Relation::Adjacent, gap);
         pilot_claims::similarity(name, &adjacent, &self.independent(method, gap)?, &others)
     }
 
@@ -134,10 +174,11 @@ impl Summary<'_> {
             Column::number("accuracy at the ends", 3),
             Column::number("lowest on the way", 3),
             Column::number("distance", 1),
-            Column::number("cosine of what was tuned", 2),
+            Column::number("cosine of what tuning changed", 2),
         ];
         let caption = format!(
-            "{} Straight paths of {} points between tuned models, on {split}, averaged over tasks; {}. Distance: L2 over backbone and modules.",
+            "{} Straight paths of {} points between tuned models, on {split}, averaged over tasks; {}. Distance: L2 over backbone and modules. \
+             Pairs of two seeds stand in a ring, so they have no interval. A dash: not measurable, as where a loss is not finite on the way.",
             self.basis(),
             self.profile.pilot.points,
             if self.profile.pilot.coupled {
@@ -149,23 +190,21 @@ impl Summary<'_> {
         let mut table = Table::new("paths", "Straight paths between tuned versions", columns).caption(caption);
         for (method, name) in self.profile.method_names().into_iter().enumerate() {
             for pair in self.pairs() {
-                let read = |value: &dyn Fn(&Comparison) -> Result<f64>| -> Result<Cell> {
-                    Self::cell(&self.compared(method, &pair.name, value)?)
-                };
+                let read = |value: &dyn Fn(&Comparison) -> Result<f64>| self.pair_cell(method, &pair, value);
                 let accuracies = |comparison: &Comparison| -> Result<Vec<f64>> {
                     let scores = comparison.path.scores(split)?;
                     scores.iter().map(|(_, s)| Ok(s.as_ref().context("a loss is not finite")?.accuracy)).collect()
                 };
                 let mut row = vec![Cell::from(name), pair.name.as_str().into(), pair.relation.name().into()];
-                row.push(read(&|c| Ok(c.path.barrier(split)?.accuracy))?);
-                row.push(read(&|c| Ok(c.path.barrier(split)?.loss))?);
+                row.push(read(&|c| Ok(c.path.barrier(split)?.accuracy)));
+                row.push(read(&|c| Ok(c.path.barrier(split)?.loss)));
                 row.push(read(&|c| {
                     let all = accuracies(c)?;
                     Ok((all.first().context("no points")? + all.last().context("no points")?) / 2.0)
-                })?);
-                row.push(read(&|c| Ok(accuracies(c)?.into_iter().fold(f64::INFINITY, f64::min)))?);
-                row.push(read(&|c| Ok(c.distance))?);
-                row.push(read(&|c| c.cosine.context("what was tuned is zero at one end"))?);
+                }));
+                row.push(read(&|c| Ok(accuracies(c)?.into_iter().fold(f64::INFINITY, f64::min))));
+                row.push(read(&|c| Ok(c.distance)));
+                row.push(read(&|c| c.cosine.context("nothing was tuned at one end")));
                 table.push(row);
             }
         }
@@ -189,24 +228,23 @@ impl Summary<'_> {
         let caption = format!(
             "{} 1 − Jensen–Shannon divergence (base 2) of attention on up to {} dev texts a task, averaged over tasks. Found by matching: share of \
              heads whose partner in the best one-to-one matching is the corresponding head. CKA: debiased, linear, over tokens. Untuned: the \
-             versions themselves, on the same texts.",
+             versions of the first lineage themselves, on the same texts.",
             self.basis(),
             self.profile.pilot.texts
         );
         let mut table = Table::new("heads", "Do tuned versions look at the same words?", columns).caption(caption);
         for (method, name) in self.profile.method_names().into_iter().enumerate() {
             for pair in self.pairs() {
-                let read = |value: &dyn Fn(&Comparison) -> f64| -> Result<Cell> {
-                    Self::cell(&self.compared(method, &pair.name, |comparison| Ok(value(comparison)))?)
+                let read = |value: &dyn Fn(&Comparison) -> Option<f64>| {
+                    self.pair_cell(method, &pair, &|comparison| value(comparison).context("not measurable"))
                 };
-                let in_layer = self.compared(method, &pair.name, |c| c.mismatched_in_layer.context("one head a layer"));
                 let mut row = vec![Cell::from(name), pair.name.as_str().into()];
-                row.push(read(&|c| c.corresponding)?);
-                row.push(read(&|c| c.mismatched)?);
-                row.push(in_layer.map_or(Ok(Cell::Empty(())), |values| Self::cell(&values))?);
-                row.push(read(&|c| c.corresponding - c.mismatched)?);
-                row.push(read(&|c| c.matched_share)?);
-                row.push(read(&|c| c.cka)?);
+                row.push(read(&|c| Some(c.corresponding)));
+                row.push(read(&|c| Some(c.mismatched)));
+                row.push(read(&|c| c.mismatched_in_layer));
+                row.push(read(&|c| Some(c.corresponding - c.mismatched)));
+                row.push(read(&|c| Some(c.matched_share)));
+                row.push(read(&|c| c.cka));
                 row.extend(
                     self.untuned(&pair)?.map_or([Cell::Empty(()), Cell::Empty(())], |both| both.map(Cell::from)),
                 );
@@ -252,13 +290,16 @@ impl Summary<'_> {
                 let accuracy = |scores: &Option<Scores>| scores.as_ref().map(|scores| scores.accuracy);
                 let mut mu = 0.0;
                 let mut of_pairs = Vec::new();
-                for pair in &pairs {
-                    let values = self.compared(method, &pair.name, |comparison| {
+                for pair in pairs.iter() {
+                    // Not a number where the loss is not finite: such a point is left out.
+                    of_pairs.push(self.seeds_of(method, &pair.name, |comparison| {
                         let scores = comparison.path.scores(split)?;
-                        accuracy(&scores[at].1).context("the loss is not finite here")
-                    });
-                    let Ok(values) = values else { return Ok(None) };
-                    of_pairs.push(values);
+                        let at = scores.get(at).context("the path has fewer points than the profile asks for")?;
+                        Ok(accuracy(&at.1).unwrap_or(f64::NAN))
+                    })?);
+                }
+                if of_pairs.iter().flatten().any(|value| value.is_nan()) {
+                    return Ok(None);
                 }
                 let seeds: Vec<f64> = (0..self.profile.seeds)
                     .map(|seed| stats::mean(&of_pairs.iter().map(|values| values[seed]).collect::<Vec<_>>()))

@@ -9,7 +9,8 @@ use super::jobs::Job;
 use super::profile::{PathSplit, Profile};
 use super::runs::{Bench, INDEPENDENT, adapted_id, version_name};
 use crate::analysis::{AttentionRows, Path, Route, distance, hidden_state_similarity, walk};
-use crate::model::{Adapted, Method, Model};
+use crate::model::{Method, Model, fresh_modules};
+use crate::params::Delta;
 use crate::text::Task;
 use crate::text::TaskData;
 
@@ -47,6 +48,20 @@ pub(crate) enum Relation {
     OtherSeed,
 }
 
+impl Pair {
+    /// The seeds of both ends.
+    pub fn seeds(&self) -> [usize; 2] {
+        self.ends.each_ref().map(|end| end.seed)
+    }
+}
+
+impl PilotOutcome {
+    /// Whether it holds these pairs: with more seeds than before, there may be others.
+    pub fn covers(&self, pairs: &[Pair]) -> bool {
+        pairs.iter().all(|pair| self.pairs.get(&pair.name).is_some_and(|found| found.seeds == pair.seeds()))
+    }
+}
+
 impl Relation {
     pub fn name(self) -> &'static str {
         match self {
@@ -70,6 +85,8 @@ pub(crate) struct Pair {
 /// What the comparison of a pair gave.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Comparison {
+    /// The seeds of both ends.
+    pub seeds: [usize; 2],
     pub path: Path,
     /// On real text, which texts of the split that C2 is judged on are answered rightly (1) at each point, for the bootstrap.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -80,11 +97,11 @@ pub(crate) struct Comparison {
     pub mismatched_in_layer: Option<f64>,
     /// The share of heads whose best partner in an optimal matching is the corresponding head.
     pub matched_share: f64,
-    /// Debiased linear CKA of the last layer's hidden states.
-    pub cka: f64,
+    /// Debiased linear CKA of the last layer's hidden states; `None` where they do not vary.
+    pub cka: Option<f64>,
     /// ‖θ_a − θ_b‖ over backbone and modules.
     pub distance: f64,
-    /// Cosine between what was tuned: the two Δ, or the two sets of modules.
+    /// Cosine between what tuning changed: the two Δ, or what was added to fresh modules; `None` where one end has changed nothing.
     pub cosine: Option<f64>,
     /// The same similarities of the two versions before any tuning; in the first seed's first method only.
     pub untuned: Option<[f64; 2]>,
@@ -165,7 +182,8 @@ pub(crate) fn shown(version: &str) -> String {
 
 /// A tuned model ready to be compared.
 struct Candidate {
-    adapted: Adapted,
+    /// What tuning changed.
+    moved: Option<Delta>,
     model: Model,
     attention: AttentionRows,
 }
@@ -195,7 +213,7 @@ impl Bench<'_> {
                 candidates.insert(end, self.candidate(pilot, end, &looked_at)?);
             }
         }
-        let untuned = if (pilot.seed, pilot.method) == (0, 0) {
+        let untuned = if (pilot.lineage, pilot.seed, pilot.method) == (0, 0, 0) {
             let rows = versions.iter().map(|name| Ok((name.clone(), self.untuned(pilot, name, task, &looked_at)?)));
             rows.collect::<Result<BTreeMap<_, _>>>()?
         } else {
@@ -221,17 +239,19 @@ impl Bench<'_> {
                 _ => None,
             };
             let heads = a.attention.similarity(&b.attention)?.js;
-            let hidden = hidden_state_similarity(&a.model, &b.model, &looked_at)?;
+            // Too few tokens, or states that do not vary, leave the similarity of heads and the paths untouched.
+            let hidden = hidden_state_similarity(&a.model, &b.model, &looked_at).ok();
             let comparison = Comparison {
+                seeds: pair.seeds(),
                 path: path.named(shown(from), shown(to)),
                 answers,
                 corresponding: several(heads.corresponding())?,
                 mismatched: several(heads.mismatched())?,
                 mismatched_in_layer: heads.mismatched_in_layer(),
                 matched_share: heads.matched_share(),
-                cka: hidden.cka.last().copied().context("a model without layers")?,
+                cka: hidden.and_then(|layers| layers.cka.last().copied()),
                 distance: distance_of(&a.model, &b.model)?,
-                cosine: cosine_of_tuned(&a.adapted, &b.adapted)?,
+                cosine: cosine(&a.moved, &b.moved)?,
                 untuned,
             };
             outcome.pairs.insert(pair.name.clone(), comparison);
@@ -246,13 +266,24 @@ impl Bench<'_> {
         let precision = self.profile.precision;
         let model = adapted.apply(self.version(pilot.lineage, &end.version)?, self.device)?.with_precision(precision);
         let attention = AttentionRows::of(&model, looked_at)?;
-        Ok(Candidate { adapted, model, attention })
+        let moved = match (&adapted.backbone, &adapted.modules) {
+            (Some(delta), _) => Some(delta.try_clone()?),
+            // Modules of equal seeds start alike: what they have in common from the start says nothing about tuning.
+            (None, Some(modules)) => {
+                let seed = self.seed_of(end.seed);
+                let start = fresh_modules(model.config(), model.method(), seed)?.context("a method without modules")?;
+                Some((modules - &start)?)
+            }
+            (None, None) => None,
+        };
+        Ok(Candidate { moved, model, attention })
     }
 
     /// The attention of a version before tuning; the head that a classifier needs plays no role in it.
     fn untuned(&self, pilot: &Pilot, name: &str, task: &Task, looked_at: &TaskData) -> Result<AttentionRows> {
         let version = self.version(pilot.lineage, name)?;
-        AttentionRows::of(&Model::classifier(version, &task.labels, &Method::Full, 0, self.device)?, looked_at)
+        let model = Model::classifier(version, &task.labels, &Method::Full, 0, self.device)?;
+        AttentionRows::of(&model.with_precision(self.profile.precision), looked_at)
     }
 }
 
@@ -270,11 +301,10 @@ fn distance_of(a: &Model, b: &Model) -> Result<f64> {
     Ok(backbone.hypot(modules))
 }
 
-/// The cosine between the two Δ, or between the two sets of modules; `None` where one of them is zero.
-fn cosine_of_tuned(a: &Adapted, b: &Adapted) -> Result<Option<f64>> {
-    match ((&a.backbone, &b.backbone), (&a.modules, &b.modules)) {
-        ((Some(a), Some(b)), _) => Ok(distance(a, b)?.whole.cosine),
-        (_, (Some(a), Some(b))) => Ok(distance(a, b)?.whole.cosine),
+/// `None` where one of the two does not exist or is zero.
+fn cosine(a: &Option<Delta>, b: &Option<Delta>) -> Result<Option<f64>> {
+    match (a, b) {
+        (Some(a), Some(b)) => Ok(distance(a, b)?.whole.cosine),
         _ => Ok(None),
     }
 }

@@ -342,6 +342,16 @@ impl Profile {
         ensure!(self.few_shot.shots > 0, "shots is 0");
         ensure!(self.pilot.points >= 2, "a path of {} point shows nothing: 26 is usual", self.pilot.points);
         ensure!(!self.pilot.splits.is_empty(), "pilot.splits is empty: paths are evaluated on dev, test or both");
+        let splits = &self.pilot.splits;
+        ensure!(
+            splits.iter().all(|split| splits.iter().filter(|other| *other == split).count() == 1),
+            "pilot.splits names a split twice"
+        );
+        let heads = self.model.num_hidden_layers as i64 * self.model.num_attention_heads;
+        ensure!(
+            heads > 1,
+            "a model with {heads} attention head has no other one to compare it with: C3 needs at least two"
+        );
         ensure!(self.pilot.texts > 0, "pilot.texts is 0: attention is compared on at least one text");
         ensure!(self.pilot.coupled || self.seeds > 1, "pilot.coupled is false: the other end needs a second seed");
         let Limits { train, dev, test } = self.limits;

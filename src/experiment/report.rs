@@ -174,11 +174,12 @@ impl Report {
     /// The report as GitHub-flavoured Markdown; figures are linked from `figures/`.
     pub fn to_markdown(&self) -> String {
         let mut text = format!("# {}\n\n{}\n\n", page::title(self), escape_markdown(&self.basis()));
+        text += &self.claims_table().to_markdown();
+        text += "\n";
         for note in &self.notes {
             text += &format!("> {}\n\n", escape_markdown(note));
         }
-        text += &self.claims_table().to_markdown();
-        text += "\n## Rules, fixed before the run\n\n";
+        text += "## Rules, fixed before the run\n\n";
         for claim in &self.claims {
             text += &format!("- **{}** {}", escape_markdown(&claim.id), escape_markdown(&claim.rule));
             if !claim.note.is_empty() {

@@ -13,7 +13,7 @@ use tch::Device;
 use super::Inputs;
 use super::jobs::ledger;
 use super::materials::Materials;
-use super::pilots::pilots;
+use super::pilots::{pairs, pilots};
 use super::pretraining::pretrain_lineage;
 use super::profile::Profile;
 use super::report::{Report, peak_rss_mb};
@@ -24,6 +24,8 @@ use crate::display::progress::say;
 use crate::files::{read_json, write_json};
 use crate::lineage::Lineage;
 
+/// The file that marks a folder as that of a run, and says of which profile.
+const PROFILE: &str = "profile.json";
 /// Where a run keeps the fingerprints of its texts.
 const INPUTS: &str = "inputs.json";
 
@@ -50,11 +52,11 @@ struct Clock {
 /// say why ([`Report::is_complete`]).
 pub fn reproduce(profile: &Profile, place: Compute, out: &Path) -> Result<Report> {
     profile.validate()?;
-    check_folder(profile, out)?;
+    check_folder(profile, out, PROFILE)?;
     let materials = Materials::of(profile)?;
     let inputs = checked_inputs(&materials, out)?;
     // Only now: a mistyped data folder must not mark the output folder as its own.
-    write_json(out.join("profile.json"), profile)?;
+    write_json(out.join(PROFILE), profile)?;
     write_json(out.join(INPUTS), &inputs)?;
     let clock_path = out.join("clock.json");
     let before: Clock = if clock_path.exists() { read_json(&clock_path)? } else { Clock::default() };
@@ -85,6 +87,8 @@ pub fn reproduce(profile: &Profile, place: Compute, out: &Path) -> Result<Report
         let controls = stages.iter().flat_map(|(_, runs)| runs);
         let controls = controls.filter(|run| run.lineage == index && run.what == What::Control);
         let meanwhile = |upgraded: &AtomicBool| {
+            // As in the stages below: results must not depend on how many of these runs there is time for here.
+            tch::set_num_threads(1);
             let mut bench = prepare()?;
             let mut waiting = controls.take_while(|_| !upgraded.load(Ordering::Relaxed));
             waiting.try_for_each(|run| ledger.once(run, |run| perform(&mut bench, run)).map(drop))
@@ -98,7 +102,14 @@ pub fn reproduce(profile: &Profile, place: Compute, out: &Path) -> Result<Report
     for (label, runs) in &stages {
         ledger.run(label, runs, workers, threads, prepare, |bench, run| perform(bench, run))?;
     }
-    ledger.run("compare versions", &pilots(profile), workers, threads, prepare, |bench, pilot| {
+    let comparisons = pilots(profile);
+    for pilot in &comparisons {
+        let wanted = pairs(profile, pilot.seed, profile.num_upgrades());
+        if !ledger.get(pilot).is_ok_and(|found| found.covers(&wanted)) {
+            ledger.forget(pilot)?;
+        }
+    }
+    ledger.run("compare versions", &comparisons, workers, threads, prepare, |bench, pilot| {
         let outcome = bench.compare(pilot)?;
         write_json(&clock_path, &elapsed()).map(|()| outcome)
     })?;
@@ -136,7 +147,7 @@ impl Report {
 
 /// The texts' fingerprints. Refuses those that have changed since the run in `out` began: it would be of two kinds of texts. A
 /// run that has not written its own down, because an older program made it, is taken to have read these.
-fn checked_inputs(materials: &Materials, out: &Path) -> Result<Inputs> {
+pub(super) fn checked_inputs(materials: &Materials, out: &Path) -> Result<Inputs> {
     let (path, inputs) = (out.join(INPUTS), materials.fingerprints()?);
     let before: Inputs = if path.exists() { read_json(&path)? } else { inputs.clone() };
     let names: BTreeSet<&String> = before.keys().chain(inputs.keys()).collect();
@@ -151,9 +162,9 @@ fn checked_inputs(materials: &Materials, out: &Path) -> Result<Inputs> {
     Ok(inputs)
 }
 
-/// Refuses a folder that holds something else than a run of this profile.
-fn check_folder(profile: &Profile, out: &Path) -> Result<()> {
-    let path = out.join("profile.json");
+/// Refuses a folder that holds something else than work on this profile, which the file `marker` in it names.
+pub(super) fn check_folder(profile: &Profile, out: &Path, marker: &str) -> Result<()> {
+    let path = out.join(marker);
     if path.exists() {
         let there: Profile = read_json(&path)?;
         // More seeds or lineages add runs to those that are there; anything else would mix two experiments.

@@ -105,6 +105,15 @@ impl RunFolder {
     }
 
     fn same(&self, new: &Value, old: &Value, what: &str) -> Result<()> {
+        // A setting that is not given may be missing or null: programs of other ages write either.
+        let given = |value: &Value| {
+            let mut value = value.clone();
+            if let Some(object) = value.as_object_mut() {
+                object.retain(|_, value| !value.is_null());
+            }
+            value
+        };
+        let (new, old) = (&given(new), &given(old));
         if new == old {
             return Ok(());
         }

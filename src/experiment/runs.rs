@@ -162,6 +162,11 @@ pub(super) fn adapted_id(seed: usize, method_name: &str, task: &str, kind: &str)
     format!("s{seed}-{method_name}-{task}-{kind}")
 }
 
+/// The random numbers of a repetition: equal for equal seeds, whatever the version, task or way.
+pub(super) fn tuning_seed(profile: &Profile, seed: usize) -> u64 {
+    seed::derive(profile.seed, &format!("tuning {seed}"))
+}
+
 /// What a worker keeps between its runs.
 pub(crate) struct Bench<'a> {
     pub(super) profile: &'a Profile,
@@ -202,7 +207,12 @@ impl<'a> Bench<'a> {
     }
 
     fn run_seed(&self, run: &Run) -> u64 {
-        seed::derive(self.profile.seed, &format!("tuning {}", run.seed))
+        self.seed_of(run.seed)
+    }
+
+    /// The random numbers of a repetition.
+    pub(super) fn seed_of(&self, seed: usize) -> u64 {
+        tuning_seed(self.profile, seed)
     }
 
     fn outdated(&self, run: &Run, task: &str) -> Result<Adapted> {

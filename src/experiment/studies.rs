@@ -3,18 +3,21 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
 use tch::Device;
 
 use super::materials::Materials;
 use super::pilots::shown;
 use super::pretraining::upgrade_config;
 use super::profile::Profile;
+use super::reproduce::checked_inputs;
 use super::runs::{adapted_id, version_name};
 use crate::analysis::{
     AttentionMaps, Curve, CurveConfig, Distances, HeadSimilarity, InsideUpgrade, LayerSimilarity, Path as Way, Plane,
     PlaneConfig, ScaleSearch, Triangle, Tuned, angle_to_upgrade, attention_maps, distance, head_similarity,
     hidden_state_similarity, linear_path, plane, scale_search, train_curve, triangle,
 };
+use crate::device::Precision;
 use crate::display::Progress;
 use crate::files::read_json;
 use crate::lineage::Lineage;
@@ -53,11 +56,12 @@ pub struct Chosen {
 struct Loaded {
     version: Version,
     adapted: Adapted,
+    precision: Precision,
 }
 
 impl Loaded {
     fn tuned(&self) -> Tuned<'_> {
-        Tuned { version: &self.version, adapted: &self.adapted }
+        Tuned::new(&self.version, &self.adapted).with_precision(self.precision)
     }
 }
 
@@ -73,7 +77,9 @@ impl Studies {
             run.display()
         );
         let profile: Profile = read_json(&path)?;
+        profile.validate().with_context(|| path.display().to_string())?;
         let materials = Materials::of(&profile)?;
+        checked_inputs(&materials, run)?;
         let names = profile.method_names();
         let method = match &chosen.method {
             None => 0,
@@ -92,9 +98,15 @@ impl Studies {
         Ok(Studies { profile, materials, lineage, lineage_index, task, method, seed, device })
     }
 
-    /// Where a study's results go.
-    pub fn folder(run: &Path) -> PathBuf {
-        run.join("studies")
+    /// Where this family's results go: families do not overwrite each other.
+    pub fn folder(&self, run: &Path) -> PathBuf {
+        let method = self.profile.method_names()[self.method];
+        run.join("studies").join(format!("{}.{method}.s{}.l{}", self.task, self.seed, self.lineage_index))
+    }
+
+    /// Updates of one upgrade.
+    pub fn upgrade_steps(&self) -> usize {
+        self.profile.upgrade.optimisation.steps
     }
 
     /// The task that is studied.
@@ -138,7 +150,7 @@ impl Studies {
         let id = adapted_id(seed, self.profile.method_names()[self.method], &self.task, kind);
         let adapted = self.lineage.adapted(version, &id);
         let adapted = adapted.with_context(|| format!("{name} cannot be studied: has the run been finished?"))?;
-        Ok(Loaded { version: self.lineage.version(version)?, adapted })
+        Ok(Loaded { version: self.lineage.version(version)?, adapted, precision: self.profile.precision })
     }
 
     /// Δ_i of every version on every later one, on test.
@@ -168,7 +180,8 @@ impl Studies {
         if let Some(threads) = self.lineage.record(&name)?.recipe["threads"].as_i64() {
             tch::set_num_threads(threads as i32);
         }
-        let observe = |step: usize, version: &Version| inside.push(step, version, &old.adapted, &test, self.device);
+        let observe =
+            |step: usize, version: &Version| inside.push(step, Tuned { version, ..old.tuned() }, &test, self.device);
         let corpus = &self.materials.upgrades[to - 1];
         let run = pretrain_observed(&old.version, corpus, &config, self.device, None, progress, &at, observe)?;
         inside.is_stored_version = run.version.fingerprint()? == self.lineage.record(&name)?.fingerprint;
@@ -178,7 +191,7 @@ impl Studies {
     /// α·Δ_0 on version `to`, the best α by line search on dev.
     pub fn scale(&self, to: &str, alphas: &[f64]) -> Result<ScaleSearch> {
         let (old, version) = (self.load("M0")?, self.lineage.version(to)?);
-        let moved = Tuned { version: &version, adapted: &old.adapted };
+        let moved = Tuned { version: &version, ..old.tuned() };
         scale_search(moved, alphas, &self.dev(usize::MAX)?, &self.test()?, self.device)
     }
 
@@ -227,12 +240,28 @@ impl Studies {
         attention_maps(&self.load(name)?.tuned().model(self.device)?, &self.materials.tokenizer, sentence)
     }
 
-    /// Distances between two versions, and the angle between Δ of the first and the way to the second, where Δ moves the backbone.
-    pub fn distances(&self, from: &str, to: &str) -> Result<(Distances, Option<Distances>)> {
+    /// Distances between two versions, between what was tuned on each, and between Δ of the first and the way to the second.
+    pub fn distances(&self, from: &str, to: &str) -> Result<VersionDistances> {
         let (a, b) = (self.load(from)?, self.load(to)?);
-        let between = distance(&a.version.backbone, &b.version.backbone)?;
-        let delta = a.adapted.backbone.as_ref();
-        let angle = delta.map(|delta| angle_to_upgrade(delta, &a.version.backbone, &b.version.backbone));
-        Ok((between, angle.transpose()?))
+        let (old, new) = (&a.version.backbone, &b.version.backbone);
+        let deltas = match ((&a.adapted.backbone, &b.adapted.backbone), (&a.adapted.modules, &b.adapted.modules)) {
+            ((Some(a), Some(b)), _) => Some(distance(a, b)?),
+            (_, (Some(a), Some(b))) => Some(distance(a, b)?),
+            _ => None,
+        };
+        let delta_and_upgrade =
+            a.adapted.backbone.as_ref().map(|delta| angle_to_upgrade(delta, old, new)).transpose()?;
+        Ok(VersionDistances { versions: distance(old, new)?, deltas, delta_and_upgrade })
     }
+}
+
+/// How far apart two tuned versions are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VersionDistances {
+    /// Between the versions themselves.
+    pub versions: Distances,
+    /// Between the two Δ, or the two sets of modules.
+    pub deltas: Option<Distances>,
+    /// Between Δ of the first and the way to the second, where Δ moves the backbone.
+    pub delta_and_upgrade: Option<Distances>,
 }

@@ -10,11 +10,11 @@ use super::jobs::{Job, Ledger};
 use super::materials::Materials;
 use super::pretraining::{architecture, lineage_seed, upgrade_config};
 use super::profile::{Profile, Source};
-use super::reproduce::Compute;
+use super::reproduce::{Compute, check_folder};
+use super::runs::tuning_seed;
 use crate::display::{Axis, Cell, Column, Figure, Point, Progress, Table};
 use crate::files::write_json;
 use crate::model::Version;
-use crate::seed;
 use crate::stats::{self, Interval};
 use crate::text::{Task, TaskData};
 use crate::train::{PretrainConfig, Start, TuneConfig, evaluate, pretrain, tune};
@@ -45,6 +45,9 @@ pub struct Sweep {
     pub points: Vec<SweepPoint>,
 }
 
+/// The file that marks a folder as that of a sweep, and says of which profile.
+const MARKER: &str = "sweep-profile.json";
+
 struct Setting<'a> {
     profile: &'a Profile,
     domain_distance: f64,
@@ -57,7 +60,7 @@ impl Job for Setting<'_> {
 
     fn id(&self) -> String {
         let method = self.profile.method_names()[self.method];
-        format!("distance-{:.3}-{}-{method}-{}-seeds", self.domain_distance, self.task, self.profile.seeds)
+        format!("distance-{}-{}-{method}-{}-seeds", self.domain_distance, self.task, self.profile.seeds)
     }
 
     fn headline(point: &SweepPoint) -> String {
@@ -69,7 +72,8 @@ impl Job for Setting<'_> {
 /// For every distance makes a world, pre-trains M_0 and M_1 in it by the profile's settings, tunes M_0 on `task` with every seed, and
 /// applies Δ_0 to M_1. Results are kept in `out`, so that an interrupted sweep goes on.
 ///
-/// Errors: a profile of real text, which has no dial; a task that is not the new domain's; a distance outside [0, 1].
+/// Errors: a profile of real text, which has no dial; a task that is not the new domain's; a distance outside [0, 1]; a folder of
+/// something else, or of a sweep with other settings.
 pub fn sweep(
     profile: &Profile,
     distances: &[f64],
@@ -84,7 +88,9 @@ pub fn sweep(
     ensure!(method < profile.methods.len(), "the profile has {} tuning methods", profile.methods.len());
     let mut distances = distances.to_vec();
     distances.sort_by(f64::total_cmp);
-    write_json(out.join("profile.json"), profile)?;
+    distances.dedup();
+    check_folder(profile, out, MARKER)?;
+    write_json(out.join(MARKER), profile)?;
     let settings: Vec<Setting> =
         distances.iter().map(|&domain_distance| Setting { profile, domain_distance, task, method }).collect();
     let ledger = Ledger::new(out.join("settings"));
@@ -120,7 +126,7 @@ impl Setting<'_> {
         let test = TaskData::new(&task.test, &materials.tokenizer, plan.max_length)?;
         let (mut original, mut moved) = (Vec::new(), Vec::new());
         for seed in 0..profile.seeds {
-            let seed = seed::derive(profile.seed, &format!("tuning {seed}"));
+            let seed = tuning_seed(&profile, seed);
             let config = TuneConfig { seed, precision: profile.precision, ..plan.clone() };
             let delta = tune(&m0, task, Start::Fresh, &config, place.device, &quiet)?.best;
             for (version, scores) in [(&m0, &mut original), (&m1, &mut moved)] {

@@ -5,14 +5,16 @@ use anyhow::{Context, Result};
 use super::report::basis;
 use super::runs::{INDEPENDENT, Source, Way, What};
 use super::summary::Summary;
+use crate::analysis::Flips;
 use crate::display::{Cell, Column, Table};
 use crate::stats;
 
 impl Summary<'_> {
-    /// Compatibility, paths, heads, initialization, few-shot, baselines, forgetting; why one of them cannot be made is added to `problems`.
+    /// Compatibility, flips, paths, heads, initialization, few-shot, baselines, forgetting; why one of them cannot be made is added to `problems`.
     pub fn tables(&self, problems: &mut Vec<String>) -> Vec<Table> {
         let tables = [
             self.compatibility_table(),
+            self.flips_table(),
             self.path_table(),
             self.heads_table(),
             self.initialization_table(),
@@ -53,6 +55,41 @@ impl Summary<'_> {
                     row.push(Self::cell(&self.accuracy(method, &over, &What::Outdated, version)?)?);
                 }
                 row.push(stats::mean(&over.iter().map(|task| self.chance(task)).collect::<Vec<_>>())?.into());
+                table.push(row);
+            }
+        }
+        Ok(table)
+    }
+
+    fn flips_table(&self) -> Result<Table> {
+        let columns = vec![
+            Column::text("method"),
+            Column::text("applied to"),
+            Column::number("accuracy", 3),
+            Column::number("positive flips", 3),
+            Column::number("negative flips", 3),
+        ];
+        let caption = format!(
+            "{} Test texts that Δ_0 gets wrong on M_0 and right on the version (positive), or right on M_0 and wrong on the version (negative), \
+             as shares of all texts, averaged over tasks.",
+            self.basis()
+        );
+        let mut table = Table::new("flips", "How answers change with the upgrade", columns).caption(caption);
+        let tasks = self.tasks();
+        let versions: Vec<String> = self.versions()[1..].iter().cloned().chain([INDEPENDENT.to_string()]).collect();
+        for (method, name) in self.profile.method_names().into_iter().enumerate() {
+            for version in &versions {
+                let share = |rate: fn(&Flips) -> f64| {
+                    self.per_seed(&tasks, |lineage, seed, task| {
+                        let right = &self.outcome(lineage, seed, method, task, &What::Outdated)?.right;
+                        let of = |name: &str| right.get(name).with_context(|| format!("no answers on {name} are kept"));
+                        Ok(rate(&Flips::count(of("M0")?, of(version)?)?))
+                    })
+                };
+                let mut row = vec![Cell::from(name), version.as_str().into()];
+                row.push(Self::cell(&self.accuracy(method, &tasks, &What::Outdated, version)?)?);
+                row.push(Self::cell(&share(Flips::positive_rate)?)?);
+                row.push(Self::cell(&share(Flips::negative_rate)?)?);
                 table.push(row);
             }
         }

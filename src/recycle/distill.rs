@@ -163,6 +163,11 @@ pub(super) fn distill_from(
     config.validate()?;
     distill.validate()?;
     same_labels(upgrade.outdated, task)?;
+    let (old, new) = (upgrade.old.config.num_hidden_layers, upgrade.new.config.num_hidden_layers);
+    ensure!(
+        distill.beta == 0.0 || old == new,
+        "the teacher has {old} layers, the student {new}: hidden states are compared layer by layer, so set beta to 0"
+    );
     let data = EncodedTask::new(task, upgrade.new, config.max_length)?;
     let teacher =
         || Ok::<_, anyhow::Error>(upgrade.outdated.apply(upgrade.old, device)?.with_precision(config.precision));

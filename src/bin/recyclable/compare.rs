@@ -9,6 +9,10 @@ use recyclable::experiment::report::Report;
 use recyclable::files::write_atomic;
 
 /// Put two runs of `reproduce` side by side: what they differ in, and every claim
+///
+/// Both folders need a finished run's report.json. Differences are second − first; they are judged, paired by seed, where both runs
+/// have as many seeds of the same base seed, texts and number of lineages, and are called a change only when their 95 % interval leaves zero
+/// out.
 #[derive(clap::Args)]
 pub struct Compare {
     /// The folder of a run
@@ -16,7 +20,7 @@ pub struct Compare {
     /// The folder of another
     second: PathBuf,
     /// Write the comparison as Markdown as well
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE.md")]
     out: Option<PathBuf>,
 }
 

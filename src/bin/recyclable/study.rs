@@ -13,12 +13,14 @@ use recyclable::experiment::{Compute, Profile, sweep::sweep};
 use recyclable::files::{read_json, write_atomic, write_json};
 use recyclable::train::Optimisation;
 use serde::Serialize;
+use serde_json::json;
 use tch::Device;
 
 /// Look closer at a finished run: paths, curves, planes, heads, distances, the inside of an upgrade, the world's dial
 ///
-/// Versions are named M0, M1, …, IND; M1+recycled are weights started from Δ_0, M1+seed1 those of another seed. Tables are printed; figures
-/// (SVG and PNG) and numbers (JSON) go to RUN/studies, or to --out.
+/// Versions are named M0, M1, …, IND; M1+recycled are weights started from Δ_0 (where the run recycled to that version), M1+seed1
+/// those of another seed. Tables are printed; figures (SVG and PNG) and numbers (JSON) go to a folder in RUN/studies, or to --out. A run
+/// of real text names its data folder as it was called: study it from the same working directory.
 #[derive(clap::Args)]
 pub struct Study {
     #[command(subcommand)]
@@ -36,13 +38,13 @@ struct Common {
     /// A tuning method of the run [default: its first]
     #[arg(long)]
     method: Option<String>,
-    /// The number of a seed
+    /// Which of the run's seeds, from 0
     #[arg(long, default_value_t = 0)]
     seed: usize,
-    /// The number of a lineage
+    /// Which of the run's lineages, from 0
     #[arg(long, default_value_t = 0)]
     lineage: usize,
-    /// Where figures and numbers go [default: RUN/studies]
+    /// Where figures and numbers go [default: RUN/studies/TASK.METHOD.SEED.LINEAGE]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// cpu, cuda, cuda:N or auto; RECYCLABLE_DEVICE by default, else cpu
@@ -76,7 +78,7 @@ enum What {
         #[arg(long, default_value = "M1")]
         to: String,
         /// The α to try
-        #[arg(long, value_delimiter = ',', default_value = "0,0.25,0.5,0.75,1,1.25,1.5,2")]
+        #[arg(long, value_delimiter = ',', allow_hyphen_values = true, default_value = "0,0.25,0.5,0.75,1,1.25,1.5,2")]
         alphas: Vec<f64>,
     },
     /// The straight path between two tuned versions
@@ -85,6 +87,9 @@ enum What {
         common: Common,
         #[command(flatten)]
         ends: Ends,
+        /// Points along a path, ends included
+        #[arg(long, default_value_t = recyclable::analysis::DEFAULT_POINTS)]
+        points: usize,
     },
     /// A trained curve between two tuned versions, beside the straight path
     Curve {
@@ -92,6 +97,9 @@ enum What {
         common: Common,
         #[command(flatten)]
         ends: Ends,
+        /// Points along a path, ends included
+        #[arg(long, default_value_t = recyclable::analysis::DEFAULT_POINTS)]
+        points: usize,
         /// bezier or chain
         #[arg(long, value_parser = crate::spec::named::<Route>, default_value = "bezier")]
         route: Route,
@@ -164,6 +172,9 @@ enum What {
         /// A task of the world's first upgrade
         #[arg(long, default_value = "bio_topic")]
         task: String,
+        /// A tuning method of the profile [default: its first]
+        #[arg(long)]
+        method: Option<String>,
         /// How often tuning is repeated
         #[arg(long, default_value_t = 3)]
         seeds: usize,
@@ -181,9 +192,6 @@ struct Ends {
     /// The second version
     #[arg(long, default_value = "M1")]
     to: String,
-    /// Points along a path, ends included
-    #[arg(long, default_value_t = recyclable::analysis::DEFAULT_POINTS)]
-    points: usize,
 }
 
 impl Common {
@@ -196,7 +204,7 @@ impl Common {
         let (task, method) = (self.task.clone(), self.method.clone());
         let chosen = Chosen { task, method, seed: self.seed, lineage: self.lineage };
         let studies = Studies::open(&self.run, &chosen, device)?;
-        let folder = self.out.clone().unwrap_or_else(|| Studies::folder(&self.run));
+        let folder = self.out.clone().unwrap_or_else(|| studies.folder(&self.run));
         let basis = studies.basis();
         Ok((studies, Output { folder, basis }))
     }
@@ -216,7 +224,8 @@ struct Output {
 
 impl Output {
     fn show(&self, name: &str, value: &impl Serialize, tables: Vec<Table>, figures: Vec<Figure>) -> Result<ExitCode> {
-        write_json(self.folder.join(format!("{name}.json")), value)?;
+        let value = json!({"basis": self.basis, "commit": env!("RECYCLABLE_COMMIT"), "result": value});
+        write_json(self.folder.join(format!("{name}.json")), &value)?;
         for (at, figure) in figures.into_iter().enumerate() {
             let id = if at == 0 { name.to_string() } else { format!("{name}-{}", at + 1) };
             let caption = format!("{} {}", figure.caption, self.basis).trim().to_string();
@@ -242,7 +251,7 @@ pub fn run(arguments: &Study) -> Result<ExitCode> {
         }
         What::Inside { common, to, points } => {
             let (studies, output) = common.open()?;
-            let progress = Progress::new(format!("upgrade to M{to}"), 1);
+            let progress = Progress::new(format!("upgrade to M{to}"), studies.upgrade_steps());
             let found = studies.inside(*to, *points, &progress)?;
             progress.finish("");
             output.show(&format!("inside-M{to}"), &found, vec![found.table()], vec![found.figure()])
@@ -252,25 +261,26 @@ pub fn run(arguments: &Study) -> Result<ExitCode> {
             let found = studies.scale(to, alphas)?;
             output.show(&format!("scale-{to}"), &found, vec![found.table()], vec![found.figure()])
         }
-        What::Path { common, ends } => {
+        What::Path { common, ends, points } => {
             let (studies, output) = common.open()?;
-            let found = studies.path(&ends.from, &ends.to, ends.points)?;
+            let found = studies.path(&ends.from, &ends.to, *points)?;
             let name = format!("path-{}-{}", ends.from, ends.to);
             output.show(&name, &found, vec![found.table()], vec![found.figure(), found.loss_figure()])
         }
-        What::Curve { common, ends, route, steps, learning_rate } => {
+        What::Curve { common, ends, points, route, steps, learning_rate } => {
             let (studies, output) = common.open()?;
             let defaults = CurveConfig::default();
             let optimisation =
                 Optimisation { steps: *steps, learning_rate: *learning_rate, ..defaults.optimisation.clone() };
             let config = CurveConfig { route: *route, optimisation, seed: common.seed as u64, ..defaults };
             let progress = Progress::new("train the curve", *steps);
-            let line = studies.path(&ends.from, &ends.to, ends.points)?;
-            let (_, found) = studies.curve(&ends.from, &ends.to, &config, ends.points, &progress)?;
+            let line = studies.path(&ends.from, &ends.to, *points)?;
+            let (curve, found) = studies.curve(&ends.from, &ends.to, &config, *points, &progress)?;
             progress.finish("");
-            let name = format!("curve-{}-{}", ends.from, ends.to);
+            let name = format!("curve-{}-{}-{}", format!("{route:?}").to_lowercase(), ends.from, ends.to);
             let figures = vec![found.beside(&line, "test")?, found.loss_beside(&line, "test")?];
-            output.show(&name, &[&line, &found], vec![found.table()], figures)
+            let value = json!({"line": line, "curve": found, "losses": curve.losses});
+            output.show(&name, &value, vec![found.table()], figures)
         }
         What::Plane { common, through, resolution, texts } => {
             let (studies, output) = common.open()?;
@@ -292,7 +302,8 @@ pub fn run(arguments: &Study) -> Result<ExitCode> {
             let (heads, layers) = studies.heads(&ends.from, &ends.to, *texts)?;
             let name = format!("heads-{}-{}", ends.from, ends.to);
             let figures = vec![heads.matrix_figure(&ends.from, &ends.to), heads.figure(), layers.figure()];
-            output.show(&name, &heads, vec![heads.table(), layers.table()], figures)
+            let value = json!({"heads": heads, "layers": layers});
+            output.show(&name, &value, vec![heads.table(), layers.table()], figures)
         }
         What::Attention { common, version, text, layer, head } => {
             let (studies, output) = common.open()?;
@@ -304,21 +315,32 @@ pub fn run(arguments: &Study) -> Result<ExitCode> {
         }
         What::Distance { common, ends } => {
             let (studies, output) = common.open()?;
-            let (versions, angle) = studies.distances(&ends.from, &ends.to)?;
-            let mut tables = vec![titled(versions.table(), format!("From {} to {}", ends.from, ends.to))];
-            if let Some(angle) = &angle {
-                tables.push(titled(angle.table(), format!("Δ of {} (a) and the way to {} (b)", ends.from, ends.to)));
-            }
-            output.show(&format!("distance-{}-{}", ends.from, ends.to), &(&versions, &angle), tables, Vec::new())
+            let found = studies.distances(&ends.from, &ends.to)?;
+            let (from, to) = (&ends.from, &ends.to);
+            let mut tables = vec![titled(found.versions.table(), format!("Versions: from {from} (a) to {to} (b)"))];
+            let others = [
+                (&found.deltas, format!("What was tuned on {from} (a) and on {to} (b)")),
+                (&found.delta_and_upgrade, format!("Δ of {from} (a) and the way from {from} to {to} (b)")),
+            ];
+            tables.extend(others.into_iter().filter_map(|(found, title)| Some(titled(found.as_ref()?.table(), title))));
+            output.show(&format!("distance-{from}-{to}"), &found, tables, Vec::new())
         }
-        What::Sweep { out, spec, distances, task, seeds, threads: asked } => {
+        What::Sweep { out, spec, distances, task, method, seeds, threads: asked } => {
             let profile = match spec {
                 Some(path) => read_json(path)?,
                 None => Profile::tiny(),
             };
             let profile = Profile { seeds: *seeds, ..profile };
             let place = Compute { device: Device::Cpu, threads: threads(*asked)? };
-            let found = sweep(&profile, distances, task, 0, place, out)?;
+            let names = profile.method_names();
+            let method = match method {
+                None => 0,
+                Some(name) => names
+                    .iter()
+                    .position(|known| known == name)
+                    .with_context(|| format!("the profile has no method {name}: it has {}", names.join(", ")))?,
+            };
+            let found = sweep(&profile, distances, task, method, place, out)?;
             let output = Output { folder: Path::new(out).to_path_buf(), basis: String::new() };
             output.show("sweep", &found, vec![found.table()?], vec![found.figure()?])
         }
