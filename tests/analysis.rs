@@ -27,7 +27,7 @@ fn versions() -> Result<[Version; 2]> {
 
 fn tuned(version: &Version, task: &Task, method: Method, seed: u64) -> Result<Adapted> {
     let config = recyclable::train::TuneConfig { seed, ..small::tuning(method, 12) };
-    Ok(tune(version, task, Start::Fresh, &config, CPU, &Progress::silent())?.best)
+    Ok(tune(version, task, Start::Fresh, &config, CPU, &Progress::silent())?.last)
 }
 
 fn data(task: &Task) -> Result<TaskData> {

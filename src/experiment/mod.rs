@@ -8,7 +8,7 @@ mod jobs;
 mod materials;
 mod page;
 pub(crate) mod parallel;
-mod pilot_claims;
+mod pilot_figures;
 mod pilot_summary;
 mod pilots;
 mod pretraining;

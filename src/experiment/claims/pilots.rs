@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
 
-use super::claims::{Claim, above, at_least};
+use super::{Claim, above, at_least};
 use crate::stats;
 
 /// C2: largest upper bound of the accuracy barrier between adjacent versions.
