@@ -1,4 +1,5 @@
-//! A path of 26 points against 26 plain evaluations of the same models: `cargo bench --bench path`.
+//! A path of 26 points against 26 plain evaluations of the same models: `cargo bench --profile dev --bench path`
+//! (the one profile of this crate, so that libtorch's bindings are not built a second time).
 //!
 //! Medians of alternating rounds on one thread. The path writes every point into one spare set of parameters; a plain evaluation
 //! takes a model that is there.
