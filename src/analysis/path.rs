@@ -246,7 +246,7 @@ impl Path {
 }
 
 /// The largest rise of `values` above the straight line between the first and the last, and where it is.
-fn rise(values: &[(f64, f64)]) -> Result<(f64, f64)> {
+pub(crate) fn rise(values: &[(f64, f64)]) -> Result<(f64, f64)> {
     let (first, last) = (values.first().context("an empty path")?.1, values.last().context("an empty path")?.1);
     let above = values.iter().map(|&(mu, value)| (value - ((1.0 - mu) * first + mu * last), mu));
     // The ends are on the line by definition, whatever rounding says.

@@ -5,6 +5,7 @@ use anyhow::{Context, Result};
 use super::claims::{self, ByPair, Claim};
 use super::pilots::{Comparison, Pair, Relation, pairs};
 use super::summary::{RESAMPLES, Summary};
+use crate::analysis::rise;
 use crate::display::Cell;
 use crate::stats::{self, Interval};
 
@@ -14,14 +15,9 @@ fn accuracy_barrier(path: &[&[u8]], times: &[f64]) -> f64 {
     let accuracy = |texts: &&[u8]| {
         texts.iter().zip(times).map(|(&right, times)| if right == b'1' { *times } else { 0.0 }).sum::<f64>() / total
     };
-    let values: Vec<f64> = path.iter().map(accuracy).collect();
-    let (Some(first), Some(last)) = (values.first(), values.last()) else { return f64::NAN };
-    let steps = (values.len() - 1).max(1) as f64;
-    let below = |(at, value): (usize, &f64)| {
-        let mu = at as f64 / steps;
-        (1.0 - mu) * first + mu * last - value
-    };
-    values.iter().enumerate().map(below).fold(0.0, f64::max)
+    let steps = path.len().saturating_sub(1).max(1) as f64;
+    let below = path.iter().enumerate().map(|(at, texts)| (at as f64 / steps, -accuracy(texts)));
+    rise(&below.collect::<Vec<_>>()).map_or(f64::NAN, |(height, _)| height)
 }
 
 impl Summary<'_> {
