@@ -26,8 +26,8 @@ impl Summary<'_> {
         format!("{what} {}", basis(self.profile.seeds, self.profile.lineages))
     }
 
-    pub(super) fn mean_chance(&self) -> Result<f64> {
-        stats::mean(&self.tasks().iter().map(|task| self.chance(task)).collect::<Vec<_>>())
+    pub(super) fn mean_chance(&self, tasks: &[&str]) -> Result<f64> {
+        stats::mean(&tasks.iter().map(|task| self.chance(task)).collect::<Vec<_>>())
     }
 
     fn compatibility_figure(&self) -> Result<Figure> {
@@ -51,7 +51,7 @@ impl Summary<'_> {
             let ceiling = stats::mean(&self.accuracy(method, &tasks, &What::Outdated, "M0")?)?;
             figure = figure.reference(format!("M_0, {name}"), ceiling);
         }
-        Ok(figure.reference("chance", self.mean_chance()?).caption(self.caption(
+        Ok(figure.reference("chance", self.mean_chance(&self.tasks())?).caption(self.caption(
             "Δ_0, tuned on M_0, applied to every version without any training: how far does it fall from where it was tuned (the dotted \
              lines) towards chance? M_IND shares no ancestry with M_0.",
         )))
@@ -80,7 +80,7 @@ impl Summary<'_> {
         );
         let goal = TARGET_SHARE * conventional.last().map_or(f64::NAN, |point| point.y);
         let figure = figure.band("recycled: M_1 ⊕ Δ_0", init).band("conventional", conventional);
-        Ok(figure.reference("95 % of the end", goal).reference("chance", self.mean_chance()?).caption(self.caption(
+        Ok(figure.reference("95 % of the end", goal).reference("chance", self.mean_chance(&self.tasks())?).caption(self.caption(
             "Dev accuracy while M_1 is tuned with all labels: how much sooner does the recycled start cross the line at 95 % of where \
              conventional tuning ends, and does it end as high? The bands are 95 % intervals.",
         )))
@@ -108,6 +108,6 @@ impl Summary<'_> {
             "With {} labelled texts a class, what the outdated weights add to the labels.",
             self.profile.few_shot.shots
         );
-        Ok(figure.reference("chance", self.mean_chance()?).caption(self.caption(&what)))
+        Ok(figure.reference("chance", self.mean_chance(&self.tasks())?).caption(self.caption(&what)))
     }
 }

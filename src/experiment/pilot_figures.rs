@@ -24,10 +24,11 @@ impl Summary<'_> {
             Column::number("cosine of what tuning changed", 2),
         ];
         let caption = format!(
-            "{} Straight paths of {} points between tuned models, on {split}, averaged over tasks; {}. Distance: L2 over backbone and modules. \
+            "{} Straight paths of {} points between tuned models, on {split}, {}; {}. Distance: L2 over backbone and modules. \
              Pairs of two seeds stand in a ring, so they have no interval. A dash: not measurable, as where a loss is not finite on the way.",
             self.basis(),
             self.profile.pilot.points,
+            self.compared_on(),
             if self.profile.pilot.coupled {
                 "both ends tuned with the same seed"
             } else {
@@ -73,11 +74,12 @@ impl Summary<'_> {
             Column::number("untuned: mismatched", 3),
         ];
         let caption = format!(
-            "{} 1 − Jensen–Shannon divergence (base 2) of attention on up to {} dev texts a task, averaged over tasks. Found by matching: share of \
+            "{} 1 − Jensen–Shannon divergence (base 2) of attention on up to {} dev texts a task, {}. Found by matching: share of \
              heads whose partner in the best one-to-one matching is the corresponding head. CKA: debiased, linear, over tokens. Untuned: the \
              versions of the first lineage themselves, on the same texts.",
             self.basis(),
-            self.profile.pilot.texts
+            self.profile.pilot.texts,
+            self.compared_on()
         );
         let mut table = Table::new("heads", "Do tuned versions look at the same words?", columns).caption(caption);
         for (method, name) in self.profile.method_names().into_iter().enumerate() {
@@ -103,7 +105,7 @@ impl Summary<'_> {
 
     /// Similarities of a pair before tuning: corresponding and mismatched heads, averaged over tasks, of the first lineage.
     fn untuned(&self, pair: &Pair) -> Result<Option<[f64; 2]>> {
-        let tasks = self.tasks();
+        let tasks = self.profile.pilot_tasks();
         let of_task = |task: &&str| Ok(self.comparisons(0, 0, 0, task)?.pairs.get(&pair.name).and_then(|c| c.untuned));
         let values = tasks.iter().map(of_task).collect::<Result<Option<Vec<[f64; 2]>>>>()?;
         let mean =
@@ -162,9 +164,13 @@ impl Summary<'_> {
                 figure = figure.band(label.clone(), piece.iter().flatten().copied().collect());
             }
         }
-        Ok(figure.reference("chance", self.mean_chance()?).caption(self.caption(
-            "No dip between tuned versions of one lineage means that they lie in one basin; M_IND shares no ancestry. The bands are 95 % intervals.",
-        )))
+        let caption = format!(
+            "No dip between tuned versions of one lineage means that they lie in one basin; M_IND shares no ancestry. Accuracy {}. \
+             The bands are 95 % intervals.",
+            self.compared_on()
+        );
+        let chance = self.mean_chance(&self.profile.pilot_tasks())?;
+        Ok(figure.reference("chance", chance).caption(self.caption(&caption)))
     }
 
     /// Corresponding against mismatched heads, pair by pair.
@@ -187,8 +193,9 @@ impl Summary<'_> {
         Ok(figure
             .bars("corresponding heads", bars(&|c| c.corresponding)?)
             .bars("mismatched heads", bars(&|c| c.mismatched)?)
-            .caption(self.caption(
-                "The lead of corresponding over mismatched heads says how much two models share their heads' roles.",
-            )))
+            .caption(self.caption(&format!(
+                "The lead of corresponding over mismatched heads says how much two models share their heads' roles. Similarity {}.",
+                self.compared_on()
+            ))))
     }
 }

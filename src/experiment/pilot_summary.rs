@@ -26,6 +26,14 @@ impl Summary<'_> {
         pairs(self.profile, 0, self.materials.upgrades.len())
     }
 
+    /// The tasks that versions were compared on, in words.
+    pub(super) fn compared_on(&self) -> String {
+        match self.profile.pilot_tasks().as_slice() {
+            [task] => format!("on the task {task}"),
+            tasks => format!("averaged over {}", tasks.join(", ")),
+        }
+    }
+
     /// The split that C2 is judged on.
     pub(super) fn path_split(&self) -> &'static str {
         self.profile.pilot.splits.last().map_or("dev", |split| split.name())
@@ -33,7 +41,7 @@ impl Summary<'_> {
 
     /// A number for every seed: the mean over lineages and tasks of what `value` reads from the comparison of a pair.
     pub fn compared(&self, method: usize, pair: &str, value: impl Fn(&Comparison) -> Result<f64>) -> Result<Vec<f64>> {
-        self.per_seed(&self.tasks(), |lineage, seed, task| {
+        self.per_seed(&self.profile.pilot_tasks(), |lineage, seed, task| {
             let outcome = self.comparisons(lineage, seed, method, task)?;
             value(outcome.pairs.get(pair).with_context(|| format!("{pair} was not compared on {task}"))?)
         })
@@ -49,7 +57,7 @@ impl Summary<'_> {
         let of_seed = |seed: usize| -> Result<f64> {
             let mut values = Vec::new();
             for (lineage, task) in
-                (0..self.profile.lineages).flat_map(|l| self.tasks().into_iter().map(move |t| (l, t)))
+                (0..self.profile.lineages).flat_map(|l| self.profile.pilot_tasks().into_iter().map(move |t| (l, t)))
             {
                 let outcome = self.comparisons(lineage, seed, method, task)?;
                 values.push(value(
@@ -107,7 +115,7 @@ impl Summary<'_> {
         let others = self.reported(method, |relation| relation != Relation::Adjacent, accuracy);
         let loss = self.reported(method, |_| true, loss);
         let mut claim = claims::connectivity(name, &adjacent, &self.independent(method, accuracy)?, &others, &loss)?;
-        claim.remark(&format!("{} points a path, on {split}", self.profile.pilot.points));
+        claim.remark(&format!("{} points a path, on {split}, {}", self.profile.pilot.points, self.compared_on()));
         match self.profile.is_real_text() {
             true => {
                 // The barrier is a maximum, so that texts drawn anew rather raise it.
@@ -119,7 +127,7 @@ impl Summary<'_> {
 
     /// The accuracy barrier of adjacent versions, averaged over pairs, tasks and seeds, when each task's texts are drawn anew.
     fn bootstrap_barrier(&self, method: usize) -> Result<Interval> {
-        let tasks = self.tasks();
+        let tasks = self.profile.pilot_tasks();
         let adjacent: Vec<Pair> = self.pairs().into_iter().filter(|pair| pair.relation == Relation::Adjacent).collect();
         // For every task its paths, each a list of points, each a 0 or 1 for every text.
         let mut paths: Vec<Vec<Vec<&[u8]>>> = Vec::new();
@@ -157,7 +165,9 @@ impl Summary<'_> {
         let gap = |comparison: &Comparison| Ok(comparison.corresponding - comparison.mismatched);
         let adjacent = self.by_pair(method, |relation| relation == Relation::Adjacent, gap)?;
         let others = self.reported(method, |relation| relation != Relation::Adjacent, gap);
-        claims::similarity(name, &adjacent, &self.independent(method, gap)?, &others)
+        let mut claim = claims::similarity(name, &adjacent, &self.independent(method, gap)?, &others)?;
+        claim.remark(&self.compared_on());
+        Ok(claim)
     }
 }
 

@@ -134,7 +134,7 @@ pub(crate) fn pilots(profile: &Profile) -> Vec<Pilot> {
     for (lineage, seed) in repeats {
         for (method, &method_name) in names.iter().enumerate() {
             let of = |task: &str| Pilot { lineage, seed, method, method_name, task: task.to_string() };
-            pilots.extend(profile.tasks.iter().map(|task| of(&task.name)));
+            pilots.extend(profile.pilot_tasks().into_iter().map(of));
         }
     }
     pilots

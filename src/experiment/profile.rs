@@ -141,6 +141,10 @@ pub struct FewShotPlan {
 pub struct PilotPlan {
     /// Points of a path, ends included.
     pub points: usize,
+    /// The tasks they are compared on: the first so many, or all of them where this is absent. Every one of them is tuned on every
+    /// version, with every seed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tasks: Option<usize>,
     /// What paths are evaluated on; the claim is judged on the last of them.
     pub splits: Vec<PathSplit>,
     /// Dev texts on which attention is compared.
@@ -173,7 +177,7 @@ impl PathSplit {
 impl Default for PilotPlan {
     fn default() -> PilotPlan {
         let splits = vec![PathSplit::Dev, PathSplit::Test];
-        PilotPlan { points: DEFAULT_POINTS, splits, texts: 200, coupled: true }
+        PilotPlan { points: DEFAULT_POINTS, tasks: None, splits, texts: 200, coupled: true }
     }
 }
 
@@ -223,7 +227,8 @@ impl Profile {
             sources: vec![source("bio_field", "similar"), source("review_sentiment", "different")],
             methods: sizes.methods(),
             few_shot: FewShotPlan::default(),
-            pilot: PilotPlan::default(),
+            // One task and the split that is judged on: with all three and both, two cores need half an hour for five seeds.
+            pilot: PilotPlan { tasks: Some(1), splits: vec![PathSplit::Test], ..PilotPlan::default() },
             limits: Limits { train: 800, dev: 200, test: 400 },
             seeds: 5,
             lineages: 1,
@@ -279,6 +284,12 @@ impl Profile {
     /// The methods' names, in order.
     pub fn method_names(&self) -> Vec<&'static str> {
         self.methods.iter().map(|plan| plan.full_data.method.name()).collect()
+    }
+
+    /// Names of the tasks that tuned versions are compared on.
+    pub fn pilot_tasks(&self) -> Vec<&str> {
+        let compared = self.pilot.tasks.unwrap_or(self.tasks.len());
+        self.tasks.iter().take(compared).map(|task| task.name.as_str()).collect()
     }
 
     /// Whether the texts are real ones, not those of the built-in world.
@@ -341,6 +352,7 @@ impl Profile {
         }
         ensure!(self.few_shot.shots > 0, "shots is 0");
         ensure!(self.pilot.points >= 2, "a path of {} point shows nothing: 26 is usual", self.pilot.points);
+        ensure!(self.pilot.tasks != Some(0), "pilot.tasks is 0: versions are compared on at least one task");
         ensure!(!self.pilot.splits.is_empty(), "pilot.splits is empty: paths are evaluated on dev, test or both");
         let splits = &self.pilot.splits;
         ensure!(

@@ -197,9 +197,12 @@ pub(crate) fn stages(profile: &Profile) -> Vec<(&'static str, Vec<Run>)> {
             outdated.extend(sources.into_iter().map(|task| run(task, What::Outdated)));
             for task in &profile.tasks {
                 let own = Source::Outdated { task: task.name.clone() };
-                // Every version is tuned conventionally: the pilot studies compare them.
-                let all = (1..=profile.num_upgrades()).map(|target| What::Conventional { target });
-                students.extend(all.chain([What::Control]).map(|what| run(&task.name, what)));
+                // The pilot studies compare every version, tuned conventionally; recycling has to beat it on its targets.
+                let compared = profile.pilot_tasks().contains(&task.name.as_str());
+                let versions = (1..=profile.num_upgrades()).filter(|target| compared || task.targets.contains(target));
+                let conventional = versions.map(|target| What::Conventional { target });
+                let control = compared.then_some(What::Control);
+                students.extend(conventional.chain(control).map(|what| run(&task.name, what)));
                 for &target in &task.targets {
                     students.push(run(&task.name, What::Init { target, from: own.clone() }));
                     students.extend(Way::CLAIMED.map(|way| run(&task.name, What::FewShot { target, way })));
@@ -230,4 +233,29 @@ pub(crate) fn stages(profile: &Profile) -> Vec<(&'static str, Vec<Run>)> {
         }
     }
     vec![("tune M_0", outdated), ("recycle on upgraded versions", students), ("recycle over two upgrades", second)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The versions that a task is tuned on from scratch, M_IND among them, with the first seed by the first method.
+    fn tuned_on(profile: &Profile, task: &str) -> Vec<String> {
+        let runs = stages(profile).into_iter().flat_map(|(_, runs)| runs);
+        let first = runs.filter(|run| (run.seed, run.method, run.task.as_str()) == (0, 0, task));
+        let versions = first.filter(|run| matches!(run.what, What::Conventional { .. } | What::Control));
+        versions.filter_map(|run| Some(run.keeps()?.0)).collect()
+    }
+
+    #[test]
+    fn only_tasks_that_versions_are_compared_on_are_tuned_on_every_version() {
+        let profile = Profile::tiny();
+        assert_eq!(tuned_on(&profile, "bio_topic"), ["M1", "M2", "M3", "M4", "IND"]);
+        assert_eq!(tuned_on(&profile, "bio_relation"), ["M1"]);
+        assert!(pilots(&profile).iter().all(|pilot| pilot.task == "bio_topic"));
+        let mut all = profile;
+        all.pilot.tasks = None;
+        assert_eq!(tuned_on(&all, "bio_relation"), ["M1", "M2", "M3", "M4", "IND"]);
+        assert_eq!(pilots(&all).len(), 3 * all.methods.len() * all.seeds);
+    }
 }
