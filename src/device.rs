@@ -118,6 +118,14 @@ impl std::fmt::Display for Precision {
     }
 }
 
+impl crate::display::Show for Precision {
+    fn show(&self) -> Result<crate::display::Bundle> {
+        Ok(crate::display::Bundle::new().text(self.to_string()))
+    }
+}
+
+crate::displayable!(notebook: Precision);
+
 fn cpu_has_bf16() -> bool {
     #[cfg(target_arch = "x86_64")]
     {

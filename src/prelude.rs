@@ -4,15 +4,17 @@ pub use anyhow::{Context, Result};
 pub use tch::{Device, Tensor};
 
 pub use crate::analysis::{
-    CurveConfig, PlaneConfig, Route, Tuned, attention_maps, distance, head_similarity, hidden_state_similarity,
-    linear_path, plane, scale_search, train_curve, triangle,
+    CurveConfig, PlaneConfig, Route, Tuned, attention_maps, compare_paths, distance, head_similarity,
+    hidden_state_similarity, linear_path, plane, scale_search, train_curve, triangle,
 };
 pub use crate::device::{Precision, default_device, device};
-pub use crate::display::{Figure, Progress, Table};
+pub use crate::display::{Bundle, Figure, Progress, Show, Table, show_all};
 pub use crate::experiment::{Compute, Profile, reproduce};
 pub use crate::lineage::{Lineage, VersionRecord};
 pub use crate::model::{Adapted, AdapterConfig, LoraConfig, Method, Model, RobertaConfig, Version};
 pub use crate::params::{Delta, Theta};
 pub use crate::recycle::{Combined, Distill, DistillConfig, Init, Interpolation, Recycle, Upgrade};
 pub use crate::text::{Corpus, Task, TaskData, Text, Tokenizer, World, WorldConfig};
-pub use crate::train::{Optimisation, PretrainConfig, Start, TuneConfig, evaluate, held_out_loss, pretrain, tune};
+pub use crate::train::{
+    Optimisation, PretrainConfig, Start, TuneConfig, compare_runs, evaluate, held_out_loss, pretrain, tune,
+};

@@ -6,6 +6,7 @@
 mod attention_maps;
 mod attention_rows;
 pub mod cka;
+mod compare;
 mod compatibility;
 mod curve;
 pub mod distance;
@@ -18,10 +19,12 @@ mod hidden_states;
 mod inputs;
 mod path;
 mod plane;
+mod show;
 
 pub use attention_maps::{AttentionMaps, attention_maps};
 pub use attention_rows::AttentionRows;
 pub use cka::linear_cka;
+pub use compare::compare_paths;
 pub use compatibility::{Flips, InsideUpgrade, ScaleSearch, Triangle, scale_search, triangle};
 pub use curve::{Curve, CurveConfig, train_curve};
 pub use distance::{Distance, Distances, PartDistance, angle_to_upgrade, distance};

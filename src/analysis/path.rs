@@ -254,7 +254,7 @@ pub(crate) fn rise(values: &[(f64, f64)]) -> Result<(f64, f64)> {
 }
 
 /// The runs of points that have scores: a line is not drawn across a gap.
-fn unbroken(scores: &[(f64, Option<Scores>)], value: impl Fn(&Scores) -> f64) -> Vec<Vec<Point>> {
+pub(crate) fn unbroken(scores: &[(f64, Option<Scores>)], value: impl Fn(&Scores) -> f64) -> Vec<Vec<Point>> {
     let runs = scores.split(|(_, scores)| scores.is_none()).filter(|run| !run.is_empty());
     let point = |(mu, scores): &(f64, Option<Scores>)| Some(Point::new(*mu, value(scores.as_ref()?)));
     runs.map(|run| run.iter().filter_map(point).collect()).collect()

@@ -7,6 +7,7 @@ use plotters::style::{FontStyle, register_font};
 
 use super::draw;
 use super::figure::Figure;
+use super::palette;
 
 /// Okabe and Ito's palette without yellow, which is too faint for lines on white.
 pub(super) const PALETTE: [RGBColor; 7] = [
@@ -43,29 +44,56 @@ fn fonts() -> Result<()> {
     Ok(())
 }
 
-/// The figure as an SVG document.
-pub fn svg(figure: &Figure) -> Result<String> {
+/// Something that can be drawn on a canvas of its size.
+pub(super) trait Drawing {
+    /// Width and height in pixels of the SVG.
+    fn size(&self) -> (u32, u32);
+
+    fn draw<DB: DrawingBackend>(&self, canvas: &mut Canvas<DB>) -> Result<()>;
+}
+
+impl Drawing for Figure {
+    fn size(&self) -> (u32, u32) {
+        self.size
+    }
+
+    fn draw<DB: DrawingBackend>(&self, canvas: &mut Canvas<DB>) -> Result<()> {
+        draw::figure(canvas, self)
+    }
+}
+
+/// The drawing as an SVG document.
+pub(super) fn svg(drawing: &impl Drawing) -> Result<String> {
     fonts()?;
     let mut text = String::new();
-    draw::figure(&mut Canvas::new(SVGBackend::with_string(&mut text, figure.size), 1.0, 0.0)?, figure)?;
+    let mut canvas = Canvas::new(SVGBackend::with_string(&mut text, drawing.size()), 1.0, 0.0)?;
+    drawing.draw(&mut canvas)?;
+    canvas.done()?;
+    drop(canvas);
     Ok(text)
 }
 
-/// The figure as a PNG file.
-pub fn png(figure: &Figure) -> Result<Vec<u8>> {
+/// The drawing as a PNG file.
+pub(super) fn png(drawing: &impl Drawing) -> Result<Vec<u8>> {
     fonts()?;
     let factor = PNG_SCALE * OVERSAMPLING;
-    let (width, height) = (figure.size.0 * factor, figure.size.1 * factor);
-    let mut pixels = vec![0u8; (width * height * 3) as usize];
+    let size = drawing.size();
+    let (width, height) = (size.0 * factor, size.1 * factor);
+    let mut pixels = vec![0u8; width as usize * height as usize * 3];
     let backend = BitMapBackend::with_buffer(&mut pixels, (width, height));
-    draw::figure(&mut Canvas::new(backend, f64::from(factor), BITMAP_SINK)?, figure)?;
+    let mut canvas = Canvas::new(backend, f64::from(factor), BITMAP_SINK)?;
+    drawing.draw(&mut canvas)?;
+    canvas.done()?;
+    drop(canvas);
     let (width, height) = (width / OVERSAMPLING, height / OVERSAMPLING);
-    let mut bytes = Vec::new();
-    let mut encoder = png::Encoder::new(&mut bytes, width, height);
-    encoder.set_color(png::ColorType::Rgb);
-    encoder.set_depth(png::BitDepth::Eight);
-    encoder.write_header()?.write_image_data(&averaged(&pixels, width as usize, height as usize))?;
-    Ok(bytes)
+    palette::png(&averaged(&pixels, width as usize, height as usize), width, height)
+}
+
+/// A canvas to measure text with, on which nothing is drawn.
+pub(super) fn measuring<R>(measure: impl FnOnce(&Canvas<SVGBackend>) -> Result<R>) -> Result<R> {
+    fonts()?;
+    let mut text = String::new();
+    measure(&Canvas::new(SVGBackend::with_string(&mut text, (1, 1)), 1.0, 0.0)?)
 }
 
 /// Each pixel of the result is the mean of a square of `OVERSAMPLING`² pixels.
@@ -90,6 +118,8 @@ pub(super) struct Canvas<DB: DrawingBackend> {
     backend: DB,
     scale: f64,
     sink: f64,
+    /// Where (0, 0) is on the whole sheet.
+    origin: Xy,
     pub width: f64,
     pub height: f64,
 }
@@ -98,14 +128,24 @@ impl<DB: DrawingBackend> Canvas<DB> {
     /// A white canvas.
     fn new(backend: DB, scale: f64, sink: f64) -> Result<Self> {
         let (width, height) = backend.get_size();
-        let mut canvas =
-            Self { backend, scale, sink, width: f64::from(width) / scale, height: f64::from(height) / scale };
+        let (width, height) = (f64::from(width) / scale, f64::from(height) / scale);
+        let mut canvas = Self { backend, scale, sink, origin: (0.0, 0.0), width, height };
         canvas.rectangle((0.0, 0.0), (canvas.width, canvas.height), WHITE, 1.0)?;
         Ok(canvas)
     }
 
+    /// Draws inside a part of the sheet, which looks like a canvas of its own.
+    pub fn within(&mut self, origin: Xy, size: Xy, draw: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        let whole = (self.origin, self.width, self.height);
+        (self.origin, self.width, self.height) = (origin, size.0, size.1);
+        let drawn = draw(self);
+        (self.origin, self.width, self.height) = whole;
+        drawn
+    }
+
     fn at(&self, (x, y): Xy) -> (i32, i32) {
-        ((x * self.scale).round() as i32, (y * self.scale).round() as i32)
+        let place = |at: f64, origin: f64| ((at + origin) * self.scale).round() as i32;
+        (place(x, self.origin.0), place(y, self.origin.1))
     }
 
     fn style(&self, color: RGBColor, opacity: f64, width: f64) -> ShapeStyle {
@@ -215,7 +255,7 @@ impl<DB: DrawingBackend> Canvas<DB> {
         Ok(kept)
     }
 
-    pub fn done(&mut self) -> Result<()> {
+    fn done(&mut self) -> Result<()> {
         self.backend.present().map_err(|error| anyhow!("{error}"))
     }
 }

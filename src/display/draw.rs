@@ -39,7 +39,7 @@ pub(super) fn figure<DB: DrawingBackend>(canvas: &mut Canvas<DB>, figure: &Figur
         }
         Plot::Field(field) => cells::field(canvas, figure, field, top)?,
     }
-    canvas.done()
+    Ok(())
 }
 
 fn color(index: usize) -> RGBColor {
@@ -51,7 +51,7 @@ fn dashes(index: usize) -> &'static [f64] {
 }
 
 /// Labels in the order of their first appearance: lines of one label look alike and share one key.
-fn distinct<'a>(labels: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+pub(super) fn distinct<'a>(labels: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let mut seen = Vec::new();
     for label in labels {
         if !seen.contains(&label) {

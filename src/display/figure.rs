@@ -236,7 +236,7 @@ impl Figure {
         self.check().and_then(|()| canvas::png(self)).with_context(|| format!("cannot draw figure \"{}\"", self.id))
     }
 
-    fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '+');
         ensure!(
             !self.id.is_empty() && !self.id.starts_with('.') && self.id.chars().all(allowed),

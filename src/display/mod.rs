@@ -1,8 +1,9 @@
 //! Showing results: tables and figures from plain numbers, and the progress of long work.
 //!
 //! Nothing here knows models or experiments. A [`Table`] or [`Figure`] is data that serialises, and renders itself for a
-//! terminal, Markdown, HTML, SVG or PNG.
+//! terminal, Markdown, HTML, SVG or PNG. A [`Bundle`] of them is what a notebook cell shows, and whatever implements [`Show`] has one.
 
+pub mod bundle;
 mod canvas;
 mod cells;
 mod color;
@@ -12,13 +13,20 @@ pub mod field;
 pub mod figure;
 mod labels;
 mod layout;
+mod palette;
+mod plain;
 pub mod progress;
 mod scale;
+pub mod settings;
+mod sheet;
+pub mod show;
 pub mod table;
 
+pub use bundle::{Bundle, Part};
 pub use field::{Field, Mark};
 pub use figure::{Axis, Bar, BarSeries, Figure, Line, Plot, Point, Reference};
 pub use progress::Progress;
+pub use show::{Show, show_all};
 pub use table::{Align, Cell, Column, Table};
 
 /// `text` with the five characters that mean something in HTML or XML written as entities.

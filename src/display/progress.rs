@@ -1,9 +1,12 @@
 //! The progress of long work: bars in a terminal, now and then a whole line elsewhere.
 //!
-//! Everything goes to standard error. All bars of a process share one drawing area, so work on several threads does not garble it.
-//! In a log a run gets about [`LINES_A_RUN`] lines, and what it does inside ([`Progress::child`]) gets none.
+//! Everything goes to standard error, but for a notebook: there it is standard output, because standard error looks like trouble and
+//! what evcxr passes on are whole lines. All bars of a process share one drawing area, so work on several threads does not garble it.
+//! In a log or a notebook a run gets about [`LINES_A_RUN`] lines, and what it does inside ([`Progress::child`]) gets none.
 
+#[cfg(feature = "cli")]
 use std::io::IsTerminal;
+use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,17 +25,31 @@ pub fn set_silent(silent: bool) {
     SILENT.store(silent, Ordering::Relaxed);
 }
 
-/// Writes a line to standard error without tearing bars apart. Says nothing when silenced.
+/// Whether this process runs the cells of a notebook (or the lines of the evcxr REPL): evcxr sets this variable for it.
+pub fn in_notebook() -> bool {
+    std::env::var_os("EVCXR_IS_RUNTIME").is_some()
+}
+
+/// Writes a line to standard error (in a notebook, to standard output) without tearing bars apart. Says nothing when silenced.
 pub fn say(line: &str) {
     if SILENT.load(Ordering::Relaxed) {
         return;
     }
     #[cfg(feature = "cli")]
-    if std::io::stderr().is_terminal() {
+    if std::io::stderr().is_terminal() && !in_notebook() {
         bars().suspend(|| eprintln!("{line}"));
         return;
     }
-    eprintln!("{line}");
+    whole_line(line);
+}
+
+/// One line at once. Where nobody listens any more the work goes on all the same.
+fn whole_line(line: &str) {
+    let line = format!("{line}\n");
+    let _ = match in_notebook() {
+        true => std::io::stdout().lock().write_all(line.as_bytes()),
+        false => std::io::stderr().lock().write_all(line.as_bytes()),
+    };
 }
 
 #[cfg(feature = "cli")]
@@ -83,7 +100,8 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// A bar where standard error is a terminal (and the `cli` feature is on), lines elsewhere, nothing when silenced.
+    /// A bar where standard error is a terminal (and the `cli` feature is on), lines elsewhere and in notebooks, nothing when
+    /// silenced.
     pub fn new(label: impl Into<String>, total: usize) -> Self {
         Self::jobs(label, total, "steps")
     }
@@ -116,13 +134,12 @@ impl Progress {
     fn with_face(label: String, total: usize, unit: &'static str, face: Face) -> Self {
         let state =
             State { step: 0, began: Instant::now(), began_at: None, last_line: None, lines: 0, finished: false };
-        let out = |line: &str| eprintln!("{line}");
-        Self { label, unit, total: total as u64, face, state: Mutex::new(state), out, depth: 0 }
+        Self { label, unit, total: total as u64, face, state: Mutex::new(state), out: whole_line, depth: 0 }
     }
 
     #[cfg(feature = "cli")]
     fn face(label: &str, total: usize, unit: &'static str) -> Face {
-        if !std::io::stderr().is_terminal() {
+        if !std::io::stderr().is_terminal() || in_notebook() {
             return Face::Lines;
         }
         let bar = bars().add(indicatif::ProgressBar::new(total as u64));
@@ -137,7 +154,6 @@ impl Progress {
 
     #[cfg(not(feature = "cli"))]
     fn face(_label: &str, _total: usize, _unit: &'static str) -> Face {
-        let _ = std::io::stderr().is_terminal();
         Face::Lines
     }
 

@@ -129,6 +129,15 @@ impl Table {
         Self { id: id.into(), title: title.into(), columns, ..Self::default() }
     }
 
+    /// A table of names and values.
+    pub fn facts<'a>(title: impl Into<String>, facts: impl IntoIterator<Item = (&'a str, Cell)>) -> Self {
+        let mut table = Self::new("facts", title, vec![Column::text(""), Column { decimals: 4, ..Column::text("") }]);
+        for (name, value) in facts {
+            table.push([Cell::from(name), value]);
+        }
+        table
+    }
+
     /// Sets the caption.
     pub fn caption(mut self, caption: impl Into<String>) -> Self {
         self.caption = caption.into();
@@ -141,7 +150,7 @@ impl Table {
     }
 
     /// Every cell as text, each row as long as the columns.
-    fn texts(&self) -> Vec<Vec<String>> {
+    pub(super) fn texts(&self) -> Vec<Vec<String>> {
         let show = |row: &Vec<Cell>| {
             let cell = |(at, column): (usize, &Column)| row.get(at).unwrap_or(&Cell::Empty(())).show(column.decimals);
             self.columns.iter().enumerate().map(cell).collect()
@@ -203,17 +212,23 @@ impl Table {
 
     /// A `<table>` that reads well without a style sheet (heading row, alignment, caption) and takes one well.
     pub fn to_html(&self) -> String {
+        let (title, caption) = (escape_html(&self.title), escape_html(&self.caption));
+        match self.title.is_empty() && self.caption.is_empty() {
+            true => self.html_around(""),
+            false => self.html_around(&format!(
+                "<caption style=\"text-align:left\"><strong>{title}</strong> {caption}</caption>\n"
+            )),
+        }
+    }
+
+    /// The `<table>` with this markup in front of its rows.
+    pub(super) fn html_around(&self, caption: &str) -> String {
         let style = |column: &Column| match column.align {
             Align::Left => "left",
             Align::Right => "right",
             Align::Center => "center",
         };
-        let mut html = String::from("<table cellpadding=\"4\">\n");
-        if !self.title.is_empty() || !self.caption.is_empty() {
-            let (title, caption) = (escape_html(&self.title), escape_html(&self.caption));
-            html += &format!("<caption style=\"text-align:left\"><strong>{title}</strong> {caption}</caption>\n");
-        }
-        html += "<thead><tr>";
+        let mut html = format!("<table cellpadding=\"4\">\n{caption}<thead><tr>");
         for column in &self.columns {
             html +=
                 &format!("<th scope=\"col\" style=\"text-align:{}\">{}</th>", style(column), escape_html(&column.name));

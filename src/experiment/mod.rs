@@ -17,6 +17,7 @@ pub mod report;
 mod reproduce;
 mod run_folder;
 mod runs;
+mod show;
 pub mod studies;
 mod summary;
 pub mod sweep;

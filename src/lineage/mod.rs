@@ -11,6 +11,7 @@
 //! not there.
 
 mod record;
+mod show;
 mod tables;
 mod verify;
 

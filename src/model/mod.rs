@@ -9,6 +9,7 @@ mod lora;
 mod method;
 mod network;
 mod roberta;
+mod show;
 mod version;
 
 use std::path::Path;

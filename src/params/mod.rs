@@ -17,9 +17,11 @@
 mod delta;
 mod file;
 mod layout;
+mod show;
 mod theta;
 
 pub use delta::Delta;
 pub use file::{Safetensors, read_safetensors, write_safetensors};
 pub use layout::{Entry, Layout};
+pub(crate) use show::{summary, tree};
 pub use theta::Theta;

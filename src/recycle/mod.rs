@@ -12,6 +12,7 @@ mod combine;
 mod distill;
 mod init;
 mod interpolation;
+mod show;
 mod teacher;
 
 use anyhow::{Result, ensure};

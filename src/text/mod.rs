@@ -8,6 +8,7 @@ mod corpus;
 mod leaks;
 mod mlm;
 mod sequences;
+mod show;
 mod task;
 mod task_data;
 mod tokenizer;
