@@ -40,7 +40,7 @@
 //! ```
 //!
 //! Data flows in one direction: [`text`] and [`model`] → [`train`] → [`lineage`] → [`recycle`], [`analysis`] →
-//! [`experiment`] → the command line. At the bottom, known to all: [`params`], [`device`], [`display`], [`stats`], [`seed`],
+//! [`experiment`] → the command line and the [`notebook`] course. At the bottom, known to all: [`params`], [`device`], [`display`], [`stats`], [`seed`],
 //! [`files`].
 
 #![warn(missing_docs)]
@@ -52,6 +52,7 @@ pub mod experiment;
 pub mod files;
 pub mod lineage;
 pub mod model;
+pub mod notebook;
 pub mod params;
 pub mod prelude;
 pub mod recycle;

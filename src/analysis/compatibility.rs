@@ -75,7 +75,13 @@ pub struct Triangle {
 /// Applies Δ_i to every version from i on, untrained; `tuned` are versions in order, each with weights tuned on it.
 ///
 /// Errors: no versions, names that do not match them in number, weights of another layout.
-pub fn triangle(names: &[&str], tuned: &[Tuned], data: &TaskData, chance: f64, device: Device) -> Result<Triangle> {
+pub fn triangle<S: AsRef<str>>(
+    names: &[S],
+    tuned: &[Tuned],
+    data: &TaskData,
+    chance: f64,
+    device: Device,
+) -> Result<Triangle> {
     ensure!(!tuned.is_empty(), "a triangle needs at least one version");
     ensure!(names.len() == tuned.len(), "{} names do not fit {} versions", names.len(), tuned.len());
     let (mut scores, mut flips) = (Vec::new(), Vec::new());
@@ -84,13 +90,13 @@ pub fn triangle(names: &[&str], tuned: &[Tuned], data: &TaskData, chance: f64, d
             let moved = Tuned { version: target.version, ..*source };
             evaluate(&moved.model(device)?, data)
         });
-        let moved = moved.collect::<Result<Vec<_>>>().with_context(|| format!("the weights of {}", names[at]))?;
+        let moved = moved.collect::<Result<Vec<_>>>().with_context(|| format!("the weights of {}", names[at].as_ref()))?;
         let right = |evaluation: &Evaluation| evaluation.right(data);
         let own = right(&moved[0]);
         flips.push(moved.iter().map(|one| Flips::count(&own, &right(one))).collect::<Result<_>>()?);
         scores.push(moved.into_iter().map(|evaluation| evaluation.scores).collect());
     }
-    Ok(Triangle { versions: names.iter().map(ToString::to_string).collect(), scores, flips, chance })
+    Ok(Triangle { versions: names.iter().map(|name| name.as_ref().to_string()).collect(), scores, flips, chance })
 }
 
 impl Triangle {

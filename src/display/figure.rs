@@ -181,6 +181,24 @@ impl Figure {
         Self::new(id, title, Axis::default(), y, Plot::Bars { groups, series: Vec::new() })
     }
 
+    /// A bar for each name: the mean of its observations, with its 95 % interval where there are several.
+    ///
+    /// Errors: a name without observations.
+    pub fn bar_chart<S: Into<String>>(
+        title: impl Into<String>,
+        y: Axis,
+        observations: impl IntoIterator<Item = (S, Vec<f64>)>,
+    ) -> Result<Self> {
+        let (mut names, mut bars) = (Vec::new(), Vec::new());
+        for (name, values) in observations {
+            let name = name.into();
+            bars.push(Some(Bar::of(&values).with_context(|| format!("the bar of {name}"))?));
+            names.push(name);
+        }
+        let label = y.label.clone();
+        Ok(Self::grouped("bars", title, names, y).bars(label, bars))
+    }
+
     /// Cells coloured by value: a plane, a matrix or an attention map; see [`Field`] for what stands where. As high as the cells
     /// need to be square.
     pub fn field(id: impl Into<String>, title: impl Into<String>, x: Axis, y: Axis, field: Field) -> Self {

@@ -24,7 +24,9 @@ pub mod sweep;
 mod tables;
 pub mod world_check;
 
-pub use profile::Profile;
+pub(crate) use materials::Materials;
+pub(crate) use pretraining::pretrain_lineage;
+pub use profile::{Profile, Source};
 pub(crate) use reproduce::stages;
 pub use reproduce::{Compute, reproduce};
 pub use run_folder::{BEST_BEFORE_STOP, Inputs, RunFolder, RunState};

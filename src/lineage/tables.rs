@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 
-use super::Lineage;
-use crate::display::{Cell, Column, Table};
+use super::{Lineage, VersionRecord};
+use crate::display::{Axis, Cell, Column, Figure, Point, Table};
 
 impl Lineage {
     /// The versions, ancestors first: corpus, time, speed, number of adapted weights.
@@ -58,6 +58,22 @@ impl Lineage {
             table.push([Cell::from(name), Cell::from(record.corpus)].into_iter().chain(losses));
         }
         Ok(table)
+    }
+
+    /// The same in a line for each corpus, along M_0 and the versions that continue it.
+    pub fn forgetting_figure(&self) -> Result<Figure> {
+        let line: Vec<_> = self.versions()?.into_iter().filter(|(name, record)| name == "M0" || record.parent.is_some()).collect();
+        let corpora: BTreeSet<&String> = line.iter().flat_map(|(_, record)| record.held_out.keys()).collect();
+        let x = Axis::new("version").names(line.iter().map(|(name, record)| format!("{name} ({})", record.corpus)));
+        let y = Axis::new("held-out masked-LM loss (nats)");
+        let mut figure = Figure::lines("forgetting", "What every upgrade teaches, and what it makes forget", x, y);
+        for corpus in corpora {
+            let at = |(place, (_, record)): (usize, &(String, VersionRecord))| {
+                Some(Point::new(place as f64, *record.held_out.get(corpus)?))
+            };
+            figure = figure.line(corpus, line.iter().enumerate().filter_map(at).collect());
+        }
+        Ok(figure.caption("A line falls where its domain is trained on; where others are, it may rise again."))
     }
 
     /// The weights tuned on a version: task, method, scores.
