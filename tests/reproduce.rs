@@ -300,6 +300,23 @@ fn on_real_text_a_bootstrap_over_test_texts_stands_beside_what_it_is_of() -> Res
             && barrier.parts["bootstrap, hi"] >= barrier.measured
     );
     assert!(barrier.note.contains("test texts are drawn anew"), "{}", barrier.note);
+    let heads = claim("C3.full")?;
+    for (claim, part) in [(barrier, "barrier to M_IND"), (heads, "margin")] {
+        let (observed, again) = (claim.parts[part], claim.parts[&format!("{part}, bootstrap")]);
+        assert!((observed - again).abs() < 1e-6, "{}, {part}: {observed} {again}", claim.id);
+        assert!(claim.parts[&format!("{part}, bootstrap, lo")] <= claim.parts[&format!("{part}, bootstrap, hi")]);
+    }
+    let [gap, lo, hi] = ["bootstrap", "bootstrap, lo", "bootstrap, hi"].map(|part| heads.parts[part]);
+    assert!((gap - heads.measured).abs() < 1e-6 && lo < gap && gap < hi, "{lo} {gap} {hi}");
+    assert!(heads.note.contains("dev texts are drawn anew"), "{}", heads.note);
+    // A comparison that was kept without its texts is made again.
+    let kept = folder.path().join("run/jobs/l0-s0-full-bio_topic-compare.json");
+    let mut old: Value = read_json(&kept)?;
+    let pairs = old["pairs"].as_object_mut().context("pairs")?;
+    assert!(pairs.values_mut().all(|pair| pair.as_object_mut().is_some_and(|pair| pair.remove("gaps").is_some())));
+    write_json(&kept, &old)?;
+    let again = reproduce(&profile, place(), &folder.path().join("run"))?;
+    assert_eq!(again.claims.iter().find(|claim| claim.id == "C3.full"), Some(heads));
     // The same folder with another text in it is not the same run.
     let path = folder.path().join("data/corpora/bio.txt");
     std::fs::write(&path, std::fs::read_to_string(&path)? + "one more document\n")?;

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use tch::{Device, Tensor};
 
 use super::HeadSimilarity;
-use super::head_sums::{Sums, weighted_entropy};
+use super::head_sums::{Sums, entropies};
 use super::inputs::{BATCH_TOKENS, check_same_inputs, token_positions};
 use crate::model::{Model, RobertaConfig};
 use crate::params::Layout;
@@ -98,6 +98,10 @@ pub(super) struct Block {
     pub(super) rows: Tensor,
     /// (r) float64: 1 / (tokens of the text).
     pub(super) weights: Tensor,
+    /// (r) int64: which of the batch's texts a query position is of.
+    pub(super) text_of: Tensor,
+    /// (b): the numbers of the batch's texts in their split.
+    pub(super) texts: Vec<i64>,
     /// (heads) float64: Σ_r weight · entropy in bits.
     pub(super) entropies: Tensor,
 }
@@ -122,13 +126,20 @@ impl Block {
                     head / model.config().num_attention_heads
                 );
             }
-            Block::of_rows(tokens.input_ids.f_to_device(Device::Cpu)?, rows, weights)
+            let text_of = positions.f_div_scalar_mode(t, "floor")?;
+            Block::of_rows(tokens.input_ids.f_to_device(Device::Cpu)?, rows, weights, text_of, batch.rows.clone())
         })
     }
 
-    pub(super) fn of_rows(input_ids: Tensor, rows: Tensor, weights: Tensor) -> Result<Block> {
-        let entropies = weighted_entropy(&rows, &weights)?;
-        Ok(Block { input_ids, rows, weights, entropies })
+    pub(super) fn of_rows(
+        input_ids: Tensor,
+        rows: Tensor,
+        weights: Tensor,
+        text_of: Tensor,
+        texts: Vec<i64>,
+    ) -> Result<Block> {
+        let entropies = entropies(&rows)?.f_matmul(&weights)?;
+        Ok(Block { input_ids, rows, weights, text_of, texts, entropies })
     }
 }
 
@@ -160,6 +171,12 @@ mod tests {
                 assert!(x.iter().zip(&y).all(|(x, y)| (x - y).abs() < 1e-6), "{x:?} {y:?}");
             }
         }
+        // Each text's gap is that of the text compared alone.
+        for (row, gap) in bucketed.gaps.iter().enumerate() {
+            let alone = similarity(&[data.rows(&[row])?])?.gap().context("a gap")?;
+            assert!((gap - alone).abs() < 1e-6, "text {row}: {gap} {alone}");
+        }
+        assert_eq!(bucketed.gaps.len(), data.len());
         let block = Block::new(&a, &together[0])?;
         let sums: Vec<f64> = Vec::try_from(block.rows.sum_dim_intlist(-1, false, Kind::Double).view([-1]))?;
         assert!(sums.iter().all(|sum| (sum - 1.0).abs() < 1e-5));

@@ -37,6 +37,10 @@ pub struct HeadSimilarity {
     pub js: HeadMatrix,
     /// Cosine of the attention rows.
     pub cosine: HeadMatrix,
+    /// [`HeadSimilarity::gap`] on every text alone, in the order of the texts: their mean is the gap, and a bootstrap draws from
+    /// them. Empty for models of one head.
+    #[serde(default)]
+    pub gaps: Vec<f64>,
 }
 
 /// Compares every head of `a` with every head of `b`, in evaluation mode, holding one batch in memory at a time. To compare

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 
 use super::claims::{self, ByPair, Claim};
 use super::pilots::{Comparison, Pair, Relation, pairs};
-use super::summary::{RESAMPLES, Summary};
+use super::summary::{RESAMPLES, Summary, by_text};
 use crate::analysis::rise;
 use crate::display::Cell;
 use crate::stats::{self, Interval};
@@ -116,33 +116,41 @@ impl Summary<'_> {
         let loss = self.reported(method, |_| true, loss);
         let mut claim = claims::connectivity(name, &adjacent, &self.independent(method, accuracy)?, &others, &loss)?;
         claim.remark(&format!("{} points a path, on {split}, {}", self.profile.pilot.points, self.compared_on()));
-        match self.profile.is_real_text() {
-            true => {
-                // The barrier is a maximum, so that texts drawn anew rather raise it.
-                Ok(claim.with_bootstrap_on(split, &self.bootstrap_barrier(method)?))
-            }
-            false => Ok(claim),
+        if !self.profile.is_real_text() {
+            return Ok(claim);
         }
+        // The barrier is a maximum, so that texts drawn anew rather raise it.
+        let claim = claim.with_bootstrap(split, &self.bootstrap_barrier(method, Relation::Adjacent)?);
+        let control = self.bootstrap_barrier(method, Relation::Independent)?;
+        Ok(claim.with_bootstrap_of("barrier to M_IND", split, &control))
     }
 
-    /// The accuracy barrier of adjacent versions, averaged over pairs, tasks and seeds, when each task's texts are drawn anew.
-    fn bootstrap_barrier(&self, method: usize) -> Result<Interval> {
-        let tasks = self.profile.pilot_tasks();
-        let adjacent: Vec<Pair> = self.pairs().into_iter().filter(|pair| pair.relation == Relation::Adjacent).collect();
-        // For every task its paths, each a list of points, each a 0 or 1 for every text.
-        let mut paths: Vec<Vec<Vec<&[u8]>>> = Vec::new();
-        for task in &tasks {
-            let mut of_task = Vec::new();
+    /// For every task what `read` finds in each of its comparisons of this relation, over lineages, seeds and pairs.
+    fn by_task<'b, T>(
+        &'b self,
+        method: usize,
+        relation: Relation,
+        read: impl Fn(&'b Comparison) -> T,
+    ) -> Result<Vec<Vec<T>>> {
+        let pairs: Vec<Pair> = self.pairs().into_iter().filter(|pair| pair.relation == relation).collect();
+        let of_task = |task: &str| {
+            let mut found = Vec::new();
             for (lineage, seed) in self.repeats() {
                 let comparisons = &self.comparisons(lineage, seed, method, task)?.pairs;
-                for pair in &adjacent {
-                    let comparison =
-                        comparisons.get(&pair.name).with_context(|| format!("{} is missing", pair.name))?;
-                    of_task.push(comparison.answers.iter().map(String::as_bytes).collect());
+                for pair in &pairs {
+                    found.push(read(comparisons.get(&pair.name).with_context(|| format!("{} is missing", pair.name))?));
                 }
             }
-            paths.push(of_task);
-        }
+            Ok(found)
+        };
+        self.profile.pilot_tasks().into_iter().map(of_task).collect()
+    }
+
+    /// The accuracy barrier of a relation, averaged over pairs, tasks and seeds, when each task's texts are drawn anew.
+    fn bootstrap_barrier(&self, method: usize, relation: Relation) -> Result<Interval> {
+        // For every task its paths, each a list of points, each a 0 or 1 for every text.
+        let paths: Vec<Vec<Vec<&[u8]>>> =
+            self.by_task(method, relation, |comparison| comparison.answers.iter().map(String::as_bytes).collect())?;
         let size =
             |of_task: &Vec<Vec<&[u8]>>| of_task.first().and_then(|path| path.first()).map_or(0, |texts| texts.len());
         let sizes: Vec<usize> = paths.iter().map(size).collect();
@@ -167,8 +175,25 @@ impl Summary<'_> {
         let others = self.reported(method, |relation| relation != Relation::Adjacent, gap);
         let mut claim = claims::similarity(name, &adjacent, &self.independent(method, gap)?, &others)?;
         claim.remark(&self.compared_on());
-        Ok(claim)
+        if !self.profile.is_real_text() {
+            return Ok(claim);
+        }
+        // What is drawn anew are the dev texts that attention was compared on.
+        let gaps = |relation| self.by_task(method, relation, |comparison| comparison.gaps.clone());
+        let [gap, margin] =
+            bootstrap_gaps(&gaps(Relation::Adjacent)?, &gaps(Relation::Independent)?, self.profile.seed)?;
+        Ok(claim.with_bootstrap("dev", &gap).with_bootstrap_of("margin", "dev", &margin))
     }
+}
+
+/// The gap of adjacent versions, and its margin over that to M_IND, when each task's texts are drawn anew; for every task a list of
+/// comparisons, each with a gap for every text.
+fn bootstrap_gaps(adjacent: &[Vec<Vec<f64>>], independent: &[Vec<Vec<f64>>], seed: u64) -> Result<[Interval; 2]> {
+    let sizes: Vec<usize> = adjacent.iter().map(|rows| rows.first().map_or(0, Vec::len)).collect();
+    let (gaps, control) = (by_text(adjacent)?, by_text(independent)?);
+    let margins = stats::differences(&gaps, &control)?;
+    let interval = |values: &[f64]| stats::bootstrap_mean(values, &sizes, RESAMPLES, seed);
+    Ok([interval(&gaps)?, interval(&margins)?])
 }
 
 #[cfg(test)]
@@ -183,5 +208,24 @@ mod tests {
         // The first text alone: right everywhere, no barrier. The last two texts: 1, 0, 1/2, chord 3/4.
         assert_eq!(accuracy_barrier(&path, &[4.0, 0.0, 0.0, 0.0]), 0.0);
         assert!((accuracy_barrier(&path, &[0.0, 0.0, 1.0, 1.0]) - 0.75).abs() < 1e-12);
+    }
+
+    #[test]
+    fn gaps_drawn_anew_vary_with_the_texts_and_a_margin_only_with_what_differs_from_the_control() -> Result<()> {
+        // One task, one comparison, half of its 100 texts at 0.1 and half at 0.3: a mean of 0.2, and 1.96 · 0.1 / √100 = 0.0196
+        // on either side. The control is 0.15 lower on every text: the margin cannot vary.
+        let gaps: Vec<f64> = (0..100).map(|text| if text % 2 == 0 { 0.1 } else { 0.3 }).collect();
+        let control: Vec<f64> = gaps.iter().map(|gap| gap - 0.15).collect();
+        let [gap, margin] = bootstrap_gaps(&[vec![gaps.clone()]], &[vec![control.clone()]], 0)?;
+        let [lo, hi] = gap.bounds().context("bounds")?;
+        assert!((gap.mean - 0.2).abs() < 1e-12 && (lo - 0.1804).abs() < 2e-3 && (hi - 0.2196).abs() < 2e-3, "{gap}");
+        let [lo, hi] = margin.bounds().context("bounds")?;
+        assert!((margin.mean - 0.15).abs() < 1e-12 && (lo - 0.15).abs() < 1e-12 && (hi - 0.15).abs() < 1e-12);
+        // A second, smaller task counts as much as the first: (0.2 + 0.6) / 2.
+        let two = [vec![gaps.clone()], vec![vec![0.6; 4]]];
+        let [gap, _] = bootstrap_gaps(&two, &two, 0)?;
+        assert!((gap.mean - 0.4).abs() < 1e-12, "{gap}");
+        assert!(bootstrap_gaps(&[vec![gaps]], &[vec![control[..9].to_vec()]], 0).is_err());
+        Ok(())
     }
 }

@@ -56,9 +56,13 @@ impl Pair {
 }
 
 impl PilotOutcome {
-    /// Whether it holds these pairs: with more seeds than before, there may be others.
-    pub fn covers(&self, pairs: &[Pair]) -> bool {
-        pairs.iter().all(|pair| self.pairs.get(&pair.name).is_some_and(|found| found.seeds == pair.seeds()))
+    /// Whether it holds these pairs: with more seeds than before, there may be others. `texts`: with what a bootstrap over texts
+    /// takes.
+    pub fn covers(&self, pairs: &[Pair], texts: bool) -> bool {
+        let whole = |found: &Comparison| !texts || !(found.answers.is_empty() || found.gaps.is_empty());
+        pairs
+            .iter()
+            .all(|pair| self.pairs.get(&pair.name).is_some_and(|found| found.seeds == pair.seeds() && whole(found)))
     }
 }
 
@@ -91,6 +95,9 @@ pub(crate) struct Comparison {
     /// On real text, which texts of the split that C2 is judged on are answered rightly (1) at each point, for the bootstrap.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub answers: Vec<String>,
+    /// On real text, g (1 − JS of corresponding heads less that of mismatched ones) on each text, for the bootstrap.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gaps: Vec<f64>,
     /// Similarity (1 − JS) of corresponding heads, of all mismatched ones, and of those within a layer.
     pub corresponding: f64,
     pub mismatched: f64,
@@ -238,13 +245,15 @@ impl Bench<'_> {
                 }
                 _ => None,
             };
-            let heads = a.attention.similarity(&b.attention)?.js;
+            let attention = a.attention.similarity(&b.attention)?;
+            let heads = attention.js;
             // Too few tokens, or states that do not vary, leave the similarity of heads and the paths untouched.
             let hidden = hidden_state_similarity(&a.model, &b.model, &looked_at).ok();
             let comparison = Comparison {
                 seeds: pair.seeds(),
                 path: path.named(shown(from), shown(to)),
                 answers,
+                gaps: if self.profile.is_real_text() { attention.gaps } else { Vec::new() },
                 corresponding: several(heads.corresponding())?,
                 mismatched: several(heads.mismatched())?,
                 mismatched_in_layer: heads.mismatched_in_layer(),

@@ -105,7 +105,7 @@ pub fn reproduce(profile: &Profile, place: Compute, out: &Path) -> Result<Report
     let comparisons = pilots(profile);
     for pilot in &comparisons {
         let wanted = pairs(profile, pilot.seed, profile.num_upgrades());
-        if !ledger.get(pilot).is_ok_and(|found| found.covers(&wanted)) {
+        if !ledger.get(pilot).is_ok_and(|found| found.covers(&wanted, profile.is_real_text())) {
             ledger.forget(pilot)?;
         }
     }

@@ -142,22 +142,16 @@ impl Claim {
         self.note.push_str(text);
     }
 
-    /// Sets a bootstrap over test texts of the headline number beside the seeds' interval (parts `bootstrap`, `bootstrap, lo` and
-    /// `bootstrap, hi`); it decides nothing.
-    pub fn with_bootstrap(self, interval: &Interval) -> Self {
-        let quantity = self.quantity.clone();
-        self.bootstrapped("bootstrap", &quantity, "test", interval)
-    }
-
-    /// The same over the texts of another split.
-    pub fn with_bootstrap_on(self, split: &str, interval: &Interval) -> Self {
+    /// Sets a bootstrap over the texts of a split of the headline number beside the seeds' interval (parts `bootstrap`,
+    /// `bootstrap, lo` and `bootstrap, hi`); it decides nothing.
+    pub fn with_bootstrap(self, split: &str, interval: &Interval) -> Self {
         let quantity = self.quantity.clone();
         self.bootstrapped("bootstrap", &quantity, split, interval)
     }
 
     /// The same of a part: `PART, bootstrap`, with its bounds.
-    pub fn with_bootstrap_of(self, part: &str, interval: &Interval) -> Self {
-        self.bootstrapped(&format!("{part}, bootstrap"), part, "test", interval)
+    pub fn with_bootstrap_of(self, part: &str, split: &str, interval: &Interval) -> Self {
+        self.bootstrapped(&format!("{part}, bootstrap"), part, split, interval)
     }
 
     fn bootstrapped(mut self, name: &str, what: &str, split: &str, interval: &Interval) -> Self {
@@ -228,12 +222,12 @@ mod tests {
         let interval = Interval { n: 40, mean: -0.02, sd: None, lo: Some(-0.05), hi: Some(0.01) };
         let claim = distillation("full", &[0.6, 0.61], &[0.4, 0.42])?;
         let verdict = claim.verdict();
-        let claim = claim.with_bootstrap(&interval);
+        let claim = claim.with_bootstrap("test", &interval);
         assert_eq!((claim.parts["bootstrap"], claim.parts["bootstrap, hi"], claim.verdict()), (-0.02, 0.01, verdict));
         assert!(claim.note.contains("gain over labels only when test texts are drawn anew"), "{}", claim.note);
         let run = InitializationRun { steps_init: 1, steps_conventional: 9, best_init: 0.9, best_conventional: 0.92 };
-        let claim =
-            initialization("full", &[vec![run], vec![run]])?.with_bootstrap_of("best-score difference", &interval);
+        let claim = initialization("full", &[vec![run], vec![run]])?;
+        let claim = claim.with_bootstrap_of("best-score difference", "test", &interval);
         assert_eq!(claim.parts["best-score difference, bootstrap, lo"], -0.05);
         assert!(!claim.parts.contains_key("bootstrap"), "that would be the step ratio's");
         assert!(claim.note.contains("best-score difference when test texts are drawn anew"), "{}", claim.note);
