@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, ensure};
 use recyclable::model::{Adapted, AdapterConfig, AdapterPosition, Card, LoraConfig, Method, Model, Version};
 use recyclable::params::Theta;
+use recyclable::stats::t_interval;
 use recyclable::text::TokenBatch;
 use recyclable::train::{Schedule, accuracy, macro_f1};
 use serde_json::Value;
@@ -250,13 +251,32 @@ fn the_golden_files_notice_another_epsilon_and_positions_counted_from_elsewhere(
 #[test]
 fn accuracy_and_macro_f1_equal_scikit_learn_where_classes_are_absent_too() -> Result<()> {
     let cases: Vec<Value> = serde_json::from_str(&std::fs::read_to_string(golden("metrics.json"))?)?;
-    ensure!(cases.len() >= 8);
+    ensure!(cases.len() >= 15);
     for case in cases {
         let numbers = |key: &str| serde_json::from_value::<Vec<usize>>(case[key].clone());
         let (truth, predicted) = (numbers("truth")?, numbers("predicted")?);
         for (name, ours) in [("accuracy", accuracy(&truth, &predicted)), ("macro_f1", macro_f1(&truth, &predicted))] {
             let theirs = case[name].as_f64().context("a number")?;
             ensure!((ours - theirs).abs() < 1e-12, "{}: {name} is {ours}, scikit-learn says {theirs}", case["case"]);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn intervals_of_a_mean_equal_those_of_scipy() -> Result<()> {
+    let cases: Vec<Value> = serde_json::from_str(&std::fs::read_to_string(golden("intervals.json"))?)?;
+    ensure!(cases.len() >= 12);
+    for case in cases {
+        let values: Vec<f64> = serde_json::from_value(case["values"].clone())?;
+        let interval = t_interval(&values)?;
+        let [lo, hi] = interval.bounds().context("bounds")?;
+        for (name, ours) in [("mean", interval.mean), ("lo", lo), ("hi", hi)] {
+            let theirs = case[name].as_f64().context("a number")?;
+            ensure!(
+                (ours - theirs).abs() < 1e-10 * theirs.abs().max(1.0),
+                "{values:?}: {name} {ours}, SciPy: {theirs}"
+            );
         }
     }
     Ok(())

@@ -112,7 +112,12 @@ pub fn macro_f1(truth: &[usize], predictions: &[usize]) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use tch::Device;
+
     use super::*;
+    use crate::model::{Adapted, Method, RobertaConfig, Version};
+    use crate::params::Theta;
+    use crate::text::{Example, Tokenizer};
 
     #[test]
     fn macro_f1_counts_only_the_classes_that_occur() {
@@ -120,5 +125,25 @@ mod tests {
         let (truth, predictions) = ([0, 0, 2], [0, 3, 2]);
         assert!((macro_f1(&truth, &predictions) - (2.0 / 3.0 + 1.0 + 0.0) / 3.0).abs() < 1e-12);
         assert!((accuracy(&truth, &predictions) - 2.0 / 3.0).abs() < 1e-12);
+    }
+
+    /// Scores that are all equal say class 0, as NumPy's `argmax` does: right for a quarter, F1 of 2·2/(8 + 2) for that class and 0 for
+    /// the others, and a loss of ln 4.
+    #[test]
+    fn of_tied_scores_the_first_class_wins() -> Result<()> {
+        let tokenizer = Tokenizer::word_level(&["a", "b"])?;
+        let version = Version::new(&RobertaConfig::tiny(tokenizer.vocab_size() as i64, 8, 6), &tokenizer, 0)?;
+        let labels = ["p", "q", "r", "s"].map(String::from);
+        let fresh = Model::classifier(&version, &labels, &Method::Full, 0, Device::Cpu)?;
+        let mut adapted = Adapted::of(&fresh, &version, "ties", serde_json::Value::Null)?;
+        adapted.head = Theta::zeros(adapted.head.layout().clone(), Device::Cpu)?;
+        let example = |row: usize| Example { text: "a b".to_string(), text_pair: None, label: row % 4 };
+        let data = TaskData::new(&(0..8).map(example).collect::<Vec<_>>(), &tokenizer, 6)?;
+        let evaluation = evaluate(&adapted.apply(&version, Device::Cpu)?, &data)?;
+        assert_eq!(evaluation.predictions, [0; 8]);
+        let scores = evaluation.scores;
+        assert!((scores.accuracy - 0.25).abs() < 1e-12 && (scores.macro_f1 - 0.1).abs() < 1e-12, "{scores:?}");
+        assert!((scores.loss - 4_f64.ln()).abs() < 1e-6, "{scores:?}");
+        Ok(())
     }
 }

@@ -3,7 +3,7 @@
     python tests/parity/make_golden.py            # writes tests/parity/golden/
     python tests/parity/make_golden.py --check    # computes everything again and compares with what is committed
 
-Everything is computed by `transformers`, `torch` and `scikit-learn` (see `versions.json` for the versions); nothing here
+Everything is computed by `transformers`, `torch`, `scikit-learn` and SciPy (see `versions.json` for the versions); nothing here
 knows the crate. Weights are random and deliberately large (standard deviation 0.3, random biases and LayerNorms), so that a
 forgotten bias, a wrong epsilon or a shifted position shows in every number.
 
@@ -22,7 +22,9 @@ golden/<case>/golden.safetensors
     <batch>.class_rows      (k)  the rows of the batch that the classifier is given
     <batch>.class_logits (k, 5), .class_labels (k), .class_loss ();  padded.class_grad/<name> in "odd" and "one-type"
 golden/adapted/<method>.safetensors   adapters (two positions) and LoRA on the encoder of the case "odd"
-golden/optim.safetensors, golden/distill.safetensors, golden/metrics.json
+golden/optim.safetensors, golden/distill.safetensors
+golden/metrics.json         accuracy and macro-F1 of scikit-learn, by case
+golden/intervals.json       95 % intervals of a mean of SciPy, `scipy.stats.t.interval`
 """
 
 import argparse
@@ -32,6 +34,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import scipy.stats
 import sklearn
 import tokenizers
 import torch
@@ -362,9 +365,28 @@ def metrics_golden(path, seed):
         "all wrong": (np.array([0, 0, 1]), np.array([1, 1, 0])),
         "one answer only": (np.array([1, 1, 1]), np.array([1, 1, 1])),
         "thirteen classes, twelve in the test": (rng.choice([i for i in range(13) if i != 7], 200), rng.integers(0, 13, 200)),
+        "two classes": (rng.integers(0, 2, 30), rng.integers(0, 2, 30)),
+        "two classes, one never predicted": (rng.integers(0, 2, 30), np.zeros(30, dtype=int)),
+        "two classes, one absent from the test set and wrongly predicted": (np.ones(9, dtype=int), np.array([1, 0] * 4 + [1])),
+        "four classes of equal F1": (np.repeat(np.arange(4), 3), np.array([0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 0])),
+        "four classes, the wrong ones of equal size": (np.repeat(np.arange(4), 5), np.repeat([0, 2, 1, 3], 5)),
+        "seven classes": (rng.integers(0, 7, 80), rng.integers(0, 7, 80)),
+        "seven classes, three predicted, one absent": (rng.choice([0, 1, 2, 4, 5, 6], 60), rng.choice([1, 3, 6], 60)),
     }
     rows = [dict(case=name, truth=y.tolist(), predicted=p.tolist(), accuracy=float(accuracy_score(y, p)),
                  macro_f1=float(f1_score(y, p, average="macro", zero_division=0.0))) for name, (y, p) in cases.items()]
+    path.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")
+
+
+def intervals_golden(path, seed):
+    rng = np.random.default_rng(seed)
+    cases = [rng.normal(0.8, spread, n).round(4) for n in [2, 3, 5, 10, 30] for spread in [0.01, 0.3]]
+    cases += [rng.normal(0.0, 1e3, 5).round(2), np.array([0.5, 0.5, 0.5, 0.5000001])]
+    rows = []
+    for x in cases:
+        bounds = scipy.stats.t.interval(0.95, len(x) - 1, loc=x.mean(), scale=x.std(ddof=1) / np.sqrt(len(x)))
+        # Twelve digits: what lies beyond is the processor's.
+        rows.append({"values": x.tolist()} | {k: float(f"{v:.12g}") for k, v in zip(["mean", "lo", "hi"], [x.mean(), *bounds])})
     path.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")
 
 
@@ -379,7 +401,9 @@ def make(out):
     optim_golden(out / "optim.safetensors", 300)
     distill_golden(out / "distill.safetensors", 400)
     metrics_golden(out / "metrics.json", 500)
-    versions = dict(torch=torch.__version__.split("+")[0], transformers=transformers.__version__, scikit_learn=sklearn.__version__)
+    intervals_golden(out / "intervals.json", 600)
+    versions = dict(torch=torch.__version__.split("+")[0], transformers=transformers.__version__,
+                    scikit_learn=sklearn.__version__, scipy=scipy.__version__)
     (out / "versions.json").write_text(json.dumps(versions) + "\n")
 
 
@@ -389,7 +413,7 @@ def difference(ours, theirs):
     wrong = [f"only in one place: {p}" for p in files(ours) ^ files(theirs)]
     for path in sorted(files(ours) & files(theirs)):
         if path.suffix != ".safetensors":
-            wrong += [str(path)] if path.name in ["metrics.json"] and (ours / path).read_text() != (theirs / path).read_text() else []
+            wrong += [str(path)] if path.name in ["metrics.json", "intervals.json"] and (ours / path).read_text() != (theirs / path).read_text() else []
             continue
         a, b = load_file(ours / path), load_file(theirs / path)
         wrong += [f"{path}: {key} only in one" for key in a.keys() ^ b.keys()]
