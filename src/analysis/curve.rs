@@ -123,3 +123,57 @@ impl Objective for Bend<'_> {
         Ok(logits.f_cross_entropy_loss(&batch.labels, None::<Tensor>, Reduction::Sum, -100, 0.0)?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::analysis::inputs::testing;
+    use crate::model::{Adapted, Method, Version};
+    use crate::text::Example;
+
+    /// Weights whose scores are their output bias alone, (−z/2, z/2), whatever the text: all else in the head is 0. No other parameter
+    /// then has a gradient, and on as many texts of one label as of the other the loss is ln(2·cosh(z/2)) = ln 2 + z²/8 + O(z⁴),
+    /// a bowl.
+    fn in_the_bowl(version: &Version, z: f32) -> Result<Adapted> {
+        let labels = ["a".to_string(), "b".to_string()];
+        let fresh = Model::classifier(version, &labels, &Method::Full, 1, Device::Cpu)?;
+        let mut adapted = Adapted::of(&fresh, version, "bowl", Value::Null)?;
+        adapted.head = Theta::zeros(adapted.head.layout().clone(), Device::Cpu)?;
+        adapted.head.set("classifier.out_proj.bias", &Tensor::from_slice(&[-z / 2.0, z / 2.0]))?;
+        Ok(adapted)
+    }
+
+    /// With z(μ) = w_a·z_a + w_c·c + w_b·z_b the expected loss E z²/8 is least where E[w_c·z] = 0. Over μ ~ U(0, 1):
+    /// Bézier: E[w_c·w_a] = E[w_c·w_b] = 2·B(2, 4) = 1/10 and E[w_c²] = 4·B(3, 3) = 2/15, so c = −¾·(z_a + z_b).
+    /// Chain: w_c is uniform on both halves, E[w_c·w_a] = E[w_c·w_b] = ½·(½ − ⅓) = 1/12 and E[w_c²] = ⅓, so c = −¼·(z_a + z_b).
+    /// What is left is the noise of drawing μ: other seeds end within 0.013.
+    #[test]
+    fn in_a_quadratic_bowl_the_control_point_goes_where_calculus_puts_it() -> Result<()> {
+        let version = testing::version(&testing::config(), 3)?;
+        let example = |row: usize| Example { text: format!("w{row}"), text_pair: None, label: row % 2 };
+        let train = TaskData::new(&(0..4).map(example).collect::<Vec<_>>(), &testing::tokenizer()?, 12)?;
+        let (za, zb) = (0.6, 0.2);
+        let (a, b) = (in_the_bowl(&version, za)?, in_the_bowl(&version, zb)?);
+        for (route, share) in [(Route::Bezier, -0.75), (Route::Chain, -0.25)] {
+            let optimisation = Optimisation { steps: 600, learning_rate: 6e-3, beta2: 0.99, ..Optimisation::default() };
+            let config = CurveConfig { route, optimisation, batch_size: 4, seed: 0 };
+            let (a, b) = (Tuned::new(&version, &a), Tuned::new(&version, &b));
+            let curve = train_curve(a, b, &train, &config, Device::Cpu, &Progress::silent())?;
+            let bias = Vec::<f64>::try_from(&curve.control.head().get("classifier.out_proj.bias")?)?;
+            let (found, wanted) = (bias[1] - bias[0], share * f64::from(za + zb));
+            assert!(
+                (found - wanted).abs() < 0.03,
+                "{route:?}: the control point is at {found}, calculus says {wanted}"
+            );
+            // Nothing but the bias has moved, so it is this bowl that was descended.
+            assert_eq!(curve.control.backbone().fingerprint()?, version.backbone.fingerprint()?);
+            let middle = route.weights(0.5);
+            let z = middle[0] * f64::from(za) + middle[1] * found + middle[2] * f64::from(zb);
+            let loss = curve.path(3, &[("train", &train)])?.scores("train")?[1].1.context("a loss")?.loss;
+            assert!((loss - (2.0 * (z / 2.0).cosh()).ln()).abs() < 1e-6, "{route:?}: {loss} at z = {z}");
+        }
+        Ok(())
+    }
+}
