@@ -5,6 +5,7 @@ mod small;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use recyclable::analysis::{CurveConfig, PlaneConfig, Route, Tuned, plane, train_curve};
 use recyclable::display::Progress;
 use recyclable::lineage::{Lineage, VersionRecord};
 use recyclable::model::{Adapted, AdapterConfig, Method, RobertaConfig, Version};
@@ -334,5 +335,32 @@ fn configurations_that_contradict_themselves_are_refused_by_field() -> Result<()
     says(&tune(|c| c.method = Method::Matching("nothing_like_it".into())), &["nothing_like_it"]);
     let unknown = serde_json::from_value::<TuneConfig>(json!({"learning_rate": 1e-3}));
     says(&refused(unknown.map_err(Into::into)), &["unknown field", "learning_rate"]);
+    Ok(())
+}
+
+#[test]
+fn curves_and_planes_that_cannot_be_are_refused_by_field() -> Result<()> {
+    let base = version(1)?;
+    let adapted = tuned(&base, Method::Full)?;
+    let end = Tuned::new(&base, &adapted);
+    let texts = TaskData::new(&task(&["a", "b"]).train, &tokenizer()?, LENGTH)?;
+    let curve = |change: fn(&mut CurveConfig)| {
+        let mut config = CurveConfig::default();
+        change(&mut config);
+        refused(train_curve(end, end, &texts, &config, CPU, &Progress::silent()))
+    };
+    says(&curve(|c| c.route = Route::Line), &["straight line", "Bezier or Chain"]);
+    says(&curve(|c| c.batch_size = 0), &["batch_size is 0"]);
+    says(&curve(|c| c.optimisation.learning_rate = -1.0), &["learning_rate -1"]);
+    let sampled = |config: PlaneConfig| refused(plane([end, end, end], &config, ("train", &texts), CPU));
+    says(&sampled(PlaneConfig { resolution: 1, ..Default::default() }), &["resolution 1", "21 is usual"]);
+    says(&sampled(PlaneConfig { margin: -0.1, ..Default::default() }), &["margin -0.1"]);
+    says(&sampled(PlaneConfig { margin: f64::NAN, ..Default::default() }), &["margin NaN"]);
+    let part: CurveConfig = serde_json::from_value(json!({"route": "chain"}))?;
+    assert_eq!(part, CurveConfig { route: Route::Chain, ..Default::default() });
+    let unknown = serde_json::from_value::<CurveConfig>(json!({"steps": 10}));
+    says(&refused(unknown.map_err(Into::into)), &["unknown field", "steps"]);
+    let unknown = serde_json::from_value::<PlaneConfig>(json!({"points": 10}));
+    says(&refused(unknown.map_err(Into::into)), &["unknown field", "points"]);
     Ok(())
 }

@@ -3,6 +3,7 @@
 
 use anyhow::{Context, Result, ensure};
 use rand::RngExt;
+use serde::{Deserialize, Serialize};
 use tch::{Device, Reduction, Tensor};
 
 use super::ends::Tuned;
@@ -15,7 +16,8 @@ use crate::text::{TaskBatch, TaskData};
 use crate::train::{AdamW, LossPoint, Objective, Optimisation, fit};
 
 /// How a control point is trained.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct CurveConfig {
     /// [`Route::Bezier`] or [`Route::Chain`].
     pub route: Route,
@@ -38,6 +40,15 @@ impl Default for CurveConfig {
     }
 }
 
+impl CurveConfig {
+    /// Says which value cannot be.
+    pub fn validate(&self) -> Result<()> {
+        ensure!(self.route != Route::Line, "a straight line has nothing to train: choose Bezier or Chain");
+        ensure!(self.batch_size > 0, "batch_size is 0: every update of the control point needs an example");
+        self.optimisation.validate()
+    }
+}
+
 /// A curve between two tuned models.
 #[derive(Debug)]
 pub struct Curve {
@@ -53,7 +64,7 @@ pub struct Curve {
 /// E over μ ~ U(0, 1) of L_task(φ(μ)), starting from the middle of the straight path. What the tuning method leaves frozen stays
 /// in the middle.
 ///
-/// Errors: ends without a common space, a route that has no control point, a loss that is not finite.
+/// Errors: a configuration that contradicts itself, ends without a common space, a loss that is not finite.
 pub fn train_curve(
     a: Tuned,
     b: Tuned,
@@ -62,9 +73,8 @@ pub fn train_curve(
     device: Device,
     progress: &Progress,
 ) -> Result<Curve> {
+    config.validate()?;
     a.check_comparable(&b)?;
-    ensure!(config.route != Route::Line, "a straight line has nothing to train: choose Bezier or Chain");
-    ensure!(config.batch_size > 0, "batch_size is 0");
     let ends = [a.model(device)?, b.model(device)?];
     let mut control = ends[0].try_clone()?;
     control.write_sum(&[(0.5, &ends[0]), (0.5, &ends[1])])?;

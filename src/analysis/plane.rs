@@ -27,6 +27,15 @@ impl Default for PlaneConfig {
     }
 }
 
+impl PlaneConfig {
+    /// Says which value cannot be.
+    pub fn validate(&self) -> Result<()> {
+        ensure!(self.resolution >= 2, "a plane of resolution {} has no inside: 21 is usual", self.resolution);
+        ensure!(self.margin.is_finite() && self.margin >= 0.0, "the margin {} must not be negative", self.margin);
+        Ok(())
+    }
+}
+
 /// Scores over a plane in parameter space.
 ///
 /// Its coordinates are distances (L2 over all parameters): the first model is the origin, the second lies on the x axis, the
@@ -49,13 +58,12 @@ pub struct Plane {
 
 /// Evaluates a grid of models on the plane through `models`.
 ///
-/// Errors: models without a common space, three models on one line, a resolution below 2.
+/// Errors: a configuration that contradicts itself, models without a common space, three models on one line.
 pub fn plane(models: [Tuned; 3], config: &PlaneConfig, (split, data): Split, device: Device) -> Result<Plane> {
+    config.validate()?;
     let [a, b, c] = models;
     a.check_comparable(&b)?;
     a.check_comparable(&c)?;
-    ensure!(config.resolution >= 2, "a plane of resolution {} has no inside: 21 is usual", config.resolution);
-    ensure!(config.margin.is_finite() && config.margin >= 0.0, "the margin {} must not be negative", config.margin);
     let through = [a.model(device)?, b.model(device)?, c.model(device)?];
     // u = b − a and v = c − a, their lengths and the part of v along u.
     let (u, v) = (difference(&through[1], &through[0])?, difference(&through[2], &through[0])?);
