@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use unicode_width::UnicodeWidthStr;
 
 use super::{escape_html, escape_markdown};
+use crate::stats::Interval;
 
 /// Where a column's cells stand.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,6 +95,12 @@ impl From<String> for Cell {
 impl From<f64> for Cell {
     fn from(value: f64) -> Self {
         if value.is_finite() { Cell::Number(value) } else { Cell::Empty(()) }
+    }
+}
+impl From<&Interval> for Cell {
+    /// The mean with its bounds, where it has any.
+    fn from(interval: &Interval) -> Self {
+        Cell::Range { mean: interval.mean, lo: interval.lo, hi: interval.hi }
     }
 }
 impl From<usize> for Cell {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 
 use super::claims::Claim;
-use super::report::{Report, claim_range};
+use super::report::Report;
 use crate::display::{Cell, Column, Table};
 use crate::stats;
 
@@ -74,7 +74,8 @@ impl RunComparison {
         for id in ids {
             let both = [find(first, &id), find(second, &id)];
             let quantity = both.iter().flatten().next().map_or(String::new(), |claim| claim.quantity.clone());
-            let shown = |claim: &Option<Claim>| claim.as_ref().map_or(Cell::Empty(()), claim_range);
+            let shown =
+                |claim: &Option<Claim>| claim.as_ref().map_or(Cell::Empty(()), |claim| Cell::from(&claim.interval()));
             let verdict = |claim: &Option<Claim>| {
                 claim.as_ref().map_or("not measured".to_string(), |claim| claim.verdict().to_string())
             };
@@ -87,7 +88,7 @@ impl RunComparison {
                             (_, true) => "lower",
                             _ => "no",
                         });
-                    (Cell::Range { mean: interval.mean, lo: interval.lo, hi: interval.hi }, changed)
+                    (Cell::from(&interval), changed)
                 }
                 _ => (Cell::Empty(()), "–"),
             };

@@ -1,8 +1,8 @@
 //! The report as one HTML file that needs nothing else: figures inline, light and dark, fit for print.
 
 use super::claims::{Claim, Verdict};
-use super::report::{Report, claim_range};
-use crate::display::{escape_html, thousands};
+use super::report::Report;
+use crate::display::{Cell, escape_html, thousands};
 
 const STYLE: &str = "
 :root { color-scheme: light dark; --ink: #1f2328; --quiet: #59636e; --page: #ffffff; --rule: #d1d9e0; --stripe: #f6f8fa;
@@ -124,7 +124,7 @@ fn claims(report: &Report) -> String {
             escape_html(&claim.id),
             escape_html(&claim.statement),
             details(claim),
-            escape_html(&claim_range(claim).show(3)),
+            escape_html(&Cell::from(&claim.interval()).show(3)),
             escape_html(&claim.quantity),
             thousands(claim.n as i64)
         );

@@ -134,7 +134,7 @@ impl Report {
                 Cell::from(claim.id.as_str()),
                 claim.statement.as_str().into(),
                 claim.quantity.as_str().into(),
-                claim_range(claim),
+                Cell::from(&claim.interval()),
                 claim.n.into(),
                 claim.verdict().to_string().into(),
             ]);
@@ -212,11 +212,6 @@ impl Report {
         }
         text
     }
-}
-
-pub(super) fn claim_range(claim: &Claim) -> Cell {
-    let [lo, hi] = claim.ci95.map_or([None; 2], |bounds| bounds.map(Some));
-    Cell::Range { mean: claim.measured, lo, hi }
 }
 
 /// `Means over 5 seeds, conditional on one lineage.`

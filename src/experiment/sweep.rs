@@ -173,13 +173,12 @@ impl Sweep {
             Column::number("‖M_1 − M_0‖ / ‖M_0‖", 3),
         ];
         let mut table = Table::new("sweep", "Compatibility by domain distance", columns).caption(self.caption());
-        let range = |interval: &Interval| Cell::Range { mean: interval.mean, lo: interval.lo, hi: interval.hi };
         for point in &self.points {
-            let retained = point.retained().map_or(Cell::Empty(()), |interval| range(&interval));
+            let retained = point.retained().map_or(Cell::Empty(()), |interval| Cell::from(&interval));
             table.push([
                 Cell::from(point.domain_distance),
-                range(&stats::t_interval(&point.original)?),
-                range(&stats::t_interval(&point.moved)?),
+                Cell::from(&stats::t_interval(&point.original)?),
+                Cell::from(&stats::t_interval(&point.moved)?),
                 point.chance.into(),
                 retained,
                 point.relative_move.into(),

@@ -32,8 +32,7 @@ impl Summary<'_> {
 
     /// A mean with its interval over seeds.
     pub(super) fn cell(values: &[f64]) -> Result<Cell> {
-        let interval = stats::t_interval(values)?;
-        Ok(Cell::Range { mean: interval.mean, lo: interval.lo, hi: interval.hi })
+        Ok(Cell::from(&stats::t_interval(values)?))
     }
 
     fn compatibility_table(&self) -> Result<Table> {

@@ -70,15 +70,23 @@ pub fn compatibility(method: &str, seeds: &[CompatibilitySeed]) -> Result<Claim>
     Ok(claim.judge(holds))
 }
 
+/// C1 by hand.
 #[cfg(test)]
-mod tests {
+pub(super) mod testing {
     use super::*;
-    use crate::experiment::claims::Verdict;
 
-    fn compatible(pairs: &[(f64, f64)]) -> Result<Claim> {
+    /// A pair (mean r over two versions, r(M_IND)) for every seed.
+    pub fn compatible(pairs: &[(f64, f64)]) -> Result<Claim> {
         let seed = |&(r, independent): &(f64, f64)| CompatibilitySeed { versions: vec![r + 0.1, r - 0.1], independent };
         compatibility("full", &pairs.iter().map(seed).collect::<Vec<_>>())
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::compatible;
+    use super::*;
+    use crate::experiment::claims::Verdict;
 
     #[test]
     fn a_retained_share_is_measured_from_chance() -> Result<()> {

@@ -164,6 +164,12 @@ impl Claim {
         self
     }
 
+    /// The headline number with its bounds, where it has any.
+    pub fn interval(&self) -> Interval {
+        let [lo, hi] = self.ci95.map_or([None; 2], |bounds| bounds.map(Some));
+        Interval { n: self.n, mean: self.measured, sd: None, lo, hi }
+    }
+
     /// What became of the claim.
     pub fn verdict(&self) -> Verdict {
         match (self.holds, self.ci95) {
@@ -176,12 +182,8 @@ impl Claim {
 
 #[cfg(test)]
 mod tests {
+    use super::compatibility::testing::compatible;
     use super::*;
-
-    fn compatible(pairs: &[(f64, f64)]) -> Result<Claim> {
-        let seed = |&(r, independent): &(f64, f64)| CompatibilitySeed { versions: vec![r + 0.1, r - 0.1], independent };
-        compatibility("full", &pairs.iter().map(seed).collect::<Vec<_>>())
-    }
 
     #[test]
     fn one_seed_leaves_every_claim_undecided() -> Result<()> {
