@@ -120,7 +120,7 @@ fn a_loss_that_is_not_finite_on_the_way_is_reported_and_not_drawn_as_zero() -> R
     let figure = path.figure();
     says(&figure.caption, &["not finite at μ = 0.50"]);
     figure.to_svg()?;
-    let back: recyclable::analysis::Path = serde_json::from_str(&serde_json::to_string(&path)?)?;
+    let back: recyclable::analysis::ModePath = serde_json::from_str(&serde_json::to_string(&path)?)?;
     assert_eq!(back, path);
     Ok(())
 }
@@ -134,7 +134,7 @@ fn a_trained_curve_runs_lower_than_the_straight_line_and_ends_where_it_did() -> 
     let train = TaskData::new(&task.train, &small::tokenizer()?, small::LENGTH)?;
     let splits = [("train", &train)];
     let line = linear_path(a, b, 9, &splits, CPU)?;
-    let mean = |path: &recyclable::analysis::Path| -> Result<f64> {
+    let mean = |path: &recyclable::analysis::ModePath| -> Result<f64> {
         let scores = path.scores("train")?;
         Ok(scores.iter().map(|(_, scores)| scores.unwrap().loss).sum::<f64>() / scores.len() as f64)
     };

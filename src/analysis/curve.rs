@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Reduction, Tensor};
 
 use super::ends::Tuned;
-use super::path::{Path, Route, Split, walk};
+use super::path::{ModePath, Route, Split, walk};
 use crate::display::Progress;
 use crate::model::{Model, Pass, Rows};
 use crate::params::Theta;
@@ -92,7 +92,7 @@ pub fn train_curve(
 
 impl Curve {
     /// Evaluates the curve at equally spaced points, as [`super::linear_path`] does the straight line.
-    pub fn path(&self, points: usize, splits: &[Split]) -> Result<Path> {
+    pub fn path(&self, points: usize, splits: &[Split]) -> Result<ModePath> {
         walk(self.route, [&self.ends[0], &self.control, &self.ends[1]], points, splits, |_, _| ())
     }
 }

@@ -32,6 +32,6 @@ pub use ends::Tuned;
 pub use head_matrix::HeadMatrix;
 pub use heads::{HeadSimilarity, head_similarity};
 pub use hidden_states::{LayerSimilarity, hidden_state_similarity};
-pub use path::{Barrier, DEFAULT_POINTS, Path, PathPoint, Route, Split, linear_path};
+pub use path::{Barrier, DEFAULT_POINTS, ModePath, PathPoint, Route, Split, linear_path};
 pub(crate) use path::{rise, walk};
 pub use plane::{Plane, PlaneConfig, plane};

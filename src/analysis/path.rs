@@ -55,9 +55,9 @@ pub struct PathPoint {
     pub scores: BTreeMap<String, Option<Scores>>,
 }
 
-/// A path and the scores along it.
+/// A path between two tuned models, and the scores along it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Path {
+pub struct ModePath {
     /// Names of the ends.
     pub ends: [String; 2],
     /// How it runs.
@@ -83,7 +83,7 @@ pub struct Barrier {
 ///
 /// One spare set of parameters is written over from point to point. Errors: ends that have no common space
 /// ([`Tuned::check_comparable`]), fewer than two points, no split.
-pub fn linear_path(a: Tuned, b: Tuned, points: usize, splits: &[Split], device: Device) -> Result<Path> {
+pub fn linear_path(a: Tuned, b: Tuned, points: usize, splits: &[Split], device: Device) -> Result<ModePath> {
     a.check_comparable(&b)?;
     let ends = [a.model(device)?, b.model(device)?];
     walk(Route::Line, [&ends[0], &ends[0], &ends[1]], points, splits, |_, _| ())
@@ -97,7 +97,7 @@ pub(crate) fn walk(
     points: usize,
     splits: &[Split],
     mut see: impl FnMut(&Split, &Evaluation),
-) -> Result<Path> {
+) -> Result<ModePath> {
     ensure!(points >= 2, "a path of {points} point shows nothing: its two ends are the least (26 is usual)");
     ensure!(!splits.is_empty(), "a path needs at least one split to be evaluated on");
     let mut spare = through[0].try_clone()?;
@@ -115,12 +115,12 @@ pub(crate) fn walk(
         Ok(PathPoint { mu, scores })
     };
     let points = (0..points).map(point).collect::<Result<Vec<_>>>()?;
-    Ok(Path { ends: ["a".to_string(), "b".to_string()], route, points })
+    Ok(ModePath { ends: ["a".to_string(), "b".to_string()], route, points })
 }
 
-impl Path {
+impl ModePath {
     /// The same path, its ends named for tables and figures: say `M_0 ⊕ Δ_0`.
-    pub fn named(mut self, a: impl Into<String>, b: impl Into<String>) -> Path {
+    pub fn named(mut self, a: impl Into<String>, b: impl Into<String>) -> ModePath {
         self.ends = [a.into(), b.into()];
         self
     }
@@ -191,17 +191,17 @@ impl Path {
     }
 
     /// Accuracy along this path and another one between the same ends, on one split.
-    pub fn beside(&self, other: &Path, split: &str) -> Result<Figure> {
+    pub fn beside(&self, other: &ModePath, split: &str) -> Result<Figure> {
         self.two(other, split, "accuracy", |scores| scores.accuracy)
     }
 
     /// Loss along this path and another one between the same ends, on one split.
-    pub fn loss_beside(&self, other: &Path, split: &str) -> Result<Figure> {
+    pub fn loss_beside(&self, other: &ModePath, split: &str) -> Result<Figure> {
         self.two(other, split, "loss (nats)", |scores| scores.loss)
     }
 
-    fn two(&self, other: &Path, split: &str, what: &str, value: impl Fn(&Scores) -> f64) -> Result<Figure> {
-        let empty = Path { points: Vec::new(), ..self.clone() };
+    fn two(&self, other: &ModePath, split: &str, what: &str, value: impl Fn(&Scores) -> f64) -> Result<Figure> {
+        let empty = ModePath { points: Vec::new(), ..self.clone() };
         let mut figure = empty.lines(what, &value);
         let mut captions = Vec::new();
         for path in [other, self] {
@@ -265,13 +265,13 @@ mod tests {
     use super::*;
 
     /// A path whose loss and accuracy are these functions of μ.
-    fn path(loss: impl Fn(f64) -> f64, accuracy: impl Fn(f64) -> f64) -> Path {
+    fn path(loss: impl Fn(f64) -> f64, accuracy: impl Fn(f64) -> f64) -> ModePath {
         let point = |at: usize| {
             let mu = at as f64 / 25.0;
             let scores = Scores { accuracy: accuracy(mu), macro_f1: 0.0, loss: loss(mu), n: 100 };
             PathPoint { mu, scores: [("dev".to_string(), Some(scores))].into() }
         };
-        Path { ends: ["a".into(), "b".into()], route: Route::Line, points: (0..26).map(point).collect() }
+        ModePath { ends: ["a".into(), "b".into()], route: Route::Line, points: (0..26).map(point).collect() }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::jobs::Job;
 use super::profile::{PathSplit, Profile};
 use super::runs::{Bench, INDEPENDENT, adapted_id, version_name};
-use crate::analysis::{AttentionRows, Path, Route, distance, hidden_state_similarity, walk};
+use crate::analysis::{AttentionRows, ModePath, Route, distance, hidden_state_similarity, walk};
 use crate::model::{Method, Model, fresh_modules};
 use crate::params::Delta;
 use crate::text::Task;
@@ -91,7 +91,7 @@ pub(crate) struct Pair {
 pub(crate) struct Comparison {
     /// The seeds of both ends.
     pub seeds: [usize; 2],
-    pub path: Path,
+    pub path: ModePath,
     /// On real text, which texts of the split that C2 is judged on are answered rightly (1) at each point, for the bootstrap.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub answers: Vec<String>,

@@ -13,7 +13,7 @@ use super::profile::Profile;
 use super::reproduce::checked_inputs;
 use super::runs::{adapted_id, version_name};
 use crate::analysis::{
-    AttentionMaps, Curve, CurveConfig, Distances, HeadSimilarity, InsideUpgrade, LayerSimilarity, Path as Way, Plane,
+    AttentionMaps, Curve, CurveConfig, Distances, HeadSimilarity, InsideUpgrade, LayerSimilarity, ModePath, Plane,
     PlaneConfig, ScaleSearch, Triangle, Tuned, angle_to_upgrade, attention_maps, distance, head_similarity,
     hidden_state_similarity, linear_path, plane, scale_search, train_curve, triangle,
 };
@@ -196,7 +196,7 @@ impl Studies {
     }
 
     /// The straight path between two tuned versions, on dev and test.
-    pub fn path(&self, from: &str, to: &str, points: usize) -> Result<Way> {
+    pub fn path(&self, from: &str, to: &str, points: usize) -> Result<ModePath> {
         let (a, b) = (self.load(from)?, self.load(to)?);
         let (dev, test) = (self.dev(usize::MAX)?, self.test()?);
         let splits = [("dev", &dev), ("test", &test)];
@@ -211,7 +211,7 @@ impl Studies {
         config: &CurveConfig,
         points: usize,
         progress: &Progress,
-    ) -> Result<(Curve, Way)> {
+    ) -> Result<(Curve, ModePath)> {
         let (a, b) = (self.load(from)?, self.load(to)?);
         let (train, dev, test) = (self.encode(&self.task()?.train)?, self.dev(usize::MAX)?, self.test()?);
         let curve = train_curve(a.tuned(), b.tuned(), &train, config, self.device, progress)?;
