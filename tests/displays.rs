@@ -28,7 +28,7 @@ shown! {
     train: PretrainConfig, PretrainRun, TuneConfig, TuneRun, Optimisation, Scores, Evaluation, EncodedTask;
     lineage: Lineage, VersionRecord, Finding;
     recycle: Init, Distill, Combined, DistillConfig, Interpolation;
-    analysis: Path, PathPoint, Barrier, Curve, CurveConfig, Plane, PlaneConfig, HeadSimilarity, HeadMatrix, LayerSimilarity,
+    analysis: ModePath, PathPoint, Barrier, Curve, CurveConfig, Plane, PlaneConfig, HeadSimilarity, HeadMatrix, LayerSimilarity,
         AttentionRows, AttentionMaps, Distance, PartDistance, Distances, Triangle, Flips, ScaleSearch, InsideUpgrade;
     experiment: Profile, Compute;
 }

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use super::Path as ModePath;
+use super::ModePath;
 use super::path::unbroken;
 use crate::display::{Axis, Bundle, Cell, Column, Figure, Table};
 

@@ -90,7 +90,8 @@ pub fn triangle<S: AsRef<str>>(
             let moved = Tuned { version: target.version, ..*source };
             evaluate(&moved.model(device)?, data)
         });
-        let moved = moved.collect::<Result<Vec<_>>>().with_context(|| format!("the weights of {}", names[at].as_ref()))?;
+        let moved =
+            moved.collect::<Result<Vec<_>>>().with_context(|| format!("the weights of {}", names[at].as_ref()))?;
         let right = |evaluation: &Evaluation| evaluation.right(data);
         let own = right(&moved[0]);
         flips.push(moved.iter().map(|one| Flips::count(&own, &right(one))).collect::<Result<_>>()?);

@@ -5,8 +5,7 @@ use serde_json::json;
 
 use super::{
     AttentionMaps, AttentionRows, Barrier, Curve, CurveConfig, Distance, Distances, Flips, HeadMatrix, HeadSimilarity,
-    InsideUpgrade, LayerSimilarity, PartDistance, Path as ModePath, PathPoint, Plane, PlaneConfig, ScaleSearch,
-    Triangle,
+    InsideUpgrade, LayerSimilarity, ModePath, PartDistance, PathPoint, Plane, PlaneConfig, ScaleSearch, Triangle,
 };
 use crate::display::settings::settings;
 use crate::display::{Axis, Bundle, Cell, Column, Field, Figure, Show, Table, thousands};

@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::baselines::Baseline;
 use super::claims::{Claim, CompatibilitySeed, InitializationRun, Verdict};
 use super::compare::RunComparison;
-use super::report::{Report, claim_range};
+use super::report::Report;
 use super::studies::VersionDistances;
 use super::sweep::{Sweep, SweepPoint};
 use super::world_check::{Finding, WorldCheck, WorldCheckConfig};
@@ -36,7 +36,7 @@ impl Show for Claim {
         let facts = [
             ("statement", Cell::from(self.statement.as_str())),
             ("rule", self.rule.as_str().into()),
-            (self.quantity.as_str(), Cell::from(claim_range(self).show(3))),
+            (self.quantity.as_str(), Cell::from(Cell::from(&self.interval()).show(3))),
             ("seeds", self.n.into()),
             ("verdict", self.verdict().to_string().into()),
         ];

@@ -62,7 +62,8 @@ impl Lineage {
 
     /// The same in a line for each corpus, along M_0 and the versions that continue it.
     pub fn forgetting_figure(&self) -> Result<Figure> {
-        let line: Vec<_> = self.versions()?.into_iter().filter(|(name, record)| name == "M0" || record.parent.is_some()).collect();
+        let line: Vec<_> =
+            self.versions()?.into_iter().filter(|(name, record)| name == "M0" || record.parent.is_some()).collect();
         let corpora: BTreeSet<&String> = line.iter().flat_map(|(_, record)| record.held_out.keys()).collect();
         let x = Axis::new("version").names(line.iter().map(|(name, record)| format!("{name} ({})", record.corpus)));
         let y = Axis::new("held-out masked-LM loss (nats)");

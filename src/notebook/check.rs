@@ -54,7 +54,9 @@ mod tests {
     #[test]
     fn what_was_expected_is_shown_with_its_mark() -> Result<()> {
         assert!(judged(true, "M_1 is better".into(), true)?.to_string().starts_with("✓ M_1 is better"));
-        assert!(judged(false, "M_1 is better".into(), false)?.to_string().contains("✗ expected, and not so: M_1 is better"));
+        assert!(
+            judged(false, "M_1 is better".into(), false)?.to_string().contains("✗ expected, and not so: M_1 is better")
+        );
         Ok(())
     }
 

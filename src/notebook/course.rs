@@ -153,7 +153,8 @@ impl Course {
     /// The lineage M_0 → M_1 → …, the independent model `IND` and the `untrained` network: loaded, or, the first time, pre-trained.
     pub fn lineage(&self) -> Result<Lineage> {
         let wanted = self.versions();
-        let complete = || wanted.iter().map(String::as_str).chain(["IND", "untrained"]).all(|v| self.lineage.has_version(v));
+        let complete =
+            || wanted.iter().map(String::as_str).chain(["IND", "untrained"]).all(|v| self.lineage.has_version(v));
         if !complete() {
             // A second notebook waits here instead of making the same again.
             let _lock = self.lock()?;
