@@ -1,6 +1,7 @@
 //! A run is a profile and a folder: pre-train, tune, upgrade, recycle; then statistics, claims and the report.
 
 pub mod baselines;
+mod bench;
 pub mod claims;
 pub mod compare;
 mod figures;

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use super::bench::Bench;
 use super::jobs::Job;
 use super::profile::{PathSplit, Profile};
-use super::runs::{Bench, INDEPENDENT, adapted_id, version_name};
+use super::runs::{INDEPENDENT, adapted_id, version_name};
 use crate::analysis::{AttentionRows, ModePath, Route, distance, hidden_state_similarity, walk};
 use crate::model::{Method, Model, fresh_modules};
 use crate::params::Delta;

@@ -11,13 +11,14 @@ use serde_json::json;
 use tch::Device;
 
 use super::Inputs;
+use super::bench::Bench;
 use super::jobs::ledger;
 use super::materials::Materials;
 use super::pilots::{pairs, pilots};
 use super::pretraining::pretrain_lineage;
 use super::profile::Profile;
 use super::report::{Report, peak_rss_mb};
-use super::runs::{Bench, Run, Source, Way, What};
+use super::runs::{Run, Source, Way, What};
 use super::summary::Summary;
 use crate::device::device_name;
 use crate::display::progress::say;
