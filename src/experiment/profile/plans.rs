@@ -1,0 +1,162 @@
+//! The parts of a profile: texts, tasks, methods, and what is done with them.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::analysis::DEFAULT_POINTS;
+use crate::recycle::{DistillConfig, HiddenTokens};
+use crate::text::WorldConfig;
+use crate::train::TuneConfig;
+
+/// Where texts come from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Source {
+    /// The built-in world.
+    World(WorldConfig),
+    /// A folder with `corpora/*.txt` and `tasks/*/`.
+    Folder(FolderSource),
+}
+
+/// Real text.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FolderSource {
+    /// The folder.
+    pub folder: PathBuf,
+    /// The corpus M_0 is pre-trained on in full.
+    pub initial: String,
+    /// The share of every other corpus, chosen by hash, that M_0 sees too.
+    pub initial_share: f64,
+    /// The corpora of M_1, M_2, …, in order; each without what M_0 saw.
+    pub upgrades: Vec<String>,
+    /// Size of the byte-level BPE vocabulary, trained on M_0's corpus.
+    pub vocab_size: usize,
+}
+
+/// The architecture, as `RobertaConfig::tiny` takes it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSize {
+    /// Width of the hidden states.
+    pub hidden_size: i64,
+    /// Transformer layers.
+    pub num_hidden_layers: usize,
+    /// Attention heads a layer; they share the width.
+    pub num_attention_heads: i64,
+}
+
+/// A task and the versions its weights are moved to. Claims are judged on M_1; a further target is the domain's own version.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TaskPlan {
+    /// The task.
+    pub name: String,
+    /// The versions moved to, by number, 1 first.
+    pub targets: Vec<usize>,
+}
+
+/// Weights tuned on another task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OtherSource {
+    /// The task they are tuned on.
+    pub task: String,
+    /// `similar` or `different`.
+    pub relation: String,
+}
+
+/// How one method is tuned with all labels and with few.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MethodPlan {
+    /// With all labels.
+    pub full_data: TuneConfig,
+    /// With few; of the same method.
+    pub few_shot: TuneConfig,
+}
+
+/// What few-shot students are given.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FewShotPlan {
+    /// Examples a class, of train and of dev; test stays whole.
+    pub shots: usize,
+    /// The published loss: scores and hidden states of `<s>`.
+    pub published: DistillConfig,
+    /// Scores alone; also the loss on unlabelled texts.
+    pub logits: DistillConfig,
+    /// Scores and hidden states of all tokens.
+    pub all_tokens: DistillConfig,
+}
+
+impl Default for FewShotPlan {
+    fn default() -> FewShotPlan {
+        let published = DistillConfig::default();
+        FewShotPlan {
+            shots: 8,
+            logits: DistillConfig { beta: 0.0, ..published.clone() },
+            all_tokens: DistillConfig { beta: 100.0, tokens: HiddenTokens::All, ..published.clone() },
+            published,
+        }
+    }
+}
+
+/// How tuned versions are compared with each other: paths between them, and their attention.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PilotPlan {
+    /// Points of a path, ends included.
+    pub points: usize,
+    /// The tasks they are compared on: the first so many, or all of them where this is absent. Every one of them is tuned on every
+    /// version, with every seed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tasks: Option<usize>,
+    /// What paths are evaluated on; the claim is judged on the last of them.
+    pub splits: Vec<PathSplit>,
+    /// Dev texts on which attention is compared.
+    pub texts: usize,
+    /// Whether both ends of a path are tuned with the same random numbers, so that heads and modules start alike (as in the
+    /// authors' scripts); otherwise the other end is tuned with the next seed's.
+    pub coupled: bool,
+}
+
+/// A split that paths are evaluated on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PathSplit {
+    /// The development texts.
+    Dev,
+    /// The test texts.
+    Test,
+}
+
+impl PathSplit {
+    /// Its name in results.
+    pub fn name(self) -> &'static str {
+        match self {
+            PathSplit::Dev => "dev",
+            PathSplit::Test => "test",
+        }
+    }
+}
+
+impl Default for PilotPlan {
+    fn default() -> PilotPlan {
+        let splits = vec![PathSplit::Dev, PathSplit::Test];
+        PilotPlan { points: DEFAULT_POINTS, tasks: None, splits, texts: 200, coupled: true }
+    }
+}
+
+/// How many examples of a task are used at most.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Of the training split.
+    pub train: usize,
+    /// Of the development split.
+    pub dev: usize,
+    /// Of the test split.
+    pub test: usize,
+}
