@@ -252,7 +252,8 @@ fn scaling_by_one_changes_nothing_and_by_zero_leaves_the_base_under_the_head() -
             assert!((with.scores.loss - without.scores.loss).abs() < 1e-6);
         }
         assert_eq!(zero.head.fingerprint()?, d0.head.fingerprint()?);
-        found.figure().to_svg()?;
+        assert_eq!(found.chance, 0.5);
+        assert!(found.figure().to_svg()?.contains("chance"));
     }
     Ok(())
 }

@@ -209,6 +209,9 @@ fn study_on_the_command_line(out: &Path) -> Result<()> {
         if name != "distance-M0-M1" {
             assert!(file("png").metadata()?.len() > 500, "{line} draws nothing");
         }
+        if ["inside-M1", "scale-M1"].contains(&name) {
+            assert!(std::fs::read_to_string(file("svg"))?.contains("chance"), "{line} does not mark chance");
+        }
     }
     let (success, text) = run("compare RUN RUN --out RUN/compared.md")?;
     assert!(success && text.contains("C6.adapter") && text.contains("do not differ"), "{text}");
@@ -220,6 +223,7 @@ fn study_on_the_command_line(out: &Path) -> Result<()> {
         ("study path --run RUN --points 1", "1 point"),
         ("study triangle --run RUN/jobs", "not the folder of a run"),
         ("study curve --run RUN --route line", "Bezier or Chain"),
+        ("study sweep --out RUN/sweep --device abacus", "no device is named \"abacus\""),
         ("compare RUN RUN/jobs", "report.json"),
     ] {
         let (success, text) = run(line)?;

@@ -166,6 +166,8 @@ pub struct ScaleSearch {
     pub test_at_best: Scores,
     /// Test scores at α = 1.
     pub test_at_one: Scores,
+    /// The majority class's share on dev.
+    pub chance: f64,
 }
 
 /// Looks on dev for the α with which α·Δ does best on `version`, and scores it on test. The head is not scaled; of adapters and
@@ -187,12 +189,13 @@ pub fn scale_search(
     };
     let mut alphas = alphas.to_vec();
     alphas.sort_by(f64::total_cmp);
+    let chance = dev.majority_share();
     let dev = alphas.into_iter().map(|alpha| Ok((alpha, at(alpha, dev)?))).collect::<Result<Vec<_>>>()?;
     let better = |a: &&(f64, Scores), b: &&(f64, Scores)| {
         a.1.accuracy.total_cmp(&b.1.accuracy).then((b.0 - 1.0).abs().total_cmp(&(a.0 - 1.0).abs()))
     };
     let best = dev.iter().max_by(better).context("there is no α to try")?.0;
-    Ok(ScaleSearch { best, test_at_best: at(best, test)?, test_at_one: at(1.0, test)?, dev })
+    Ok(ScaleSearch { best, test_at_best: at(best, test)?, test_at_one: at(1.0, test)?, chance, dev })
 }
 
 impl ScaleSearch {
@@ -217,8 +220,10 @@ impl ScaleSearch {
     /// Dev accuracy over α.
     pub fn figure(&self) -> Figure {
         let points = self.dev.iter().map(|(alpha, scores)| Point::new(*alpha, scores.accuracy)).collect();
-        Figure::lines("scale", "Scaled weights α·Δ on the upgraded version", Axis::new("α"), Axis::new("dev accuracy"))
+        let y = Axis::new("dev accuracy").range(0.0, 1.0);
+        Figure::lines("scale", "Scaled weights α·Δ on the upgraded version", Axis::new("α"), y)
             .line("dev", points)
+            .reference("chance", self.chance)
             .caption(self.caption())
     }
 }
@@ -231,6 +236,8 @@ pub struct InsideUpgrade {
     /// Whether the upgrade, done again, ended with the version that was stored, to the bit. On another machine or by other code it
     /// takes the same way but for rounding.
     pub is_stored_version: bool,
+    /// The majority class's share.
+    pub chance: f64,
 }
 
 impl InsideUpgrade {
@@ -266,6 +273,8 @@ impl InsideUpgrade {
         let title = "Outdated weights along the inside of an upgrade";
         Figure::lines("inside", title, x, Axis::new("test accuracy").range(0.0, 1.0))
             .line("Δ applied, untrained", points)
+            .reference("chance", self.chance)
+            .caption(self.caption())
     }
 }
 

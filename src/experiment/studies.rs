@@ -175,7 +175,7 @@ impl Studies {
         let old = self.load(&version_name(to - 1))?;
         let test = self.test()?;
         let at: Vec<usize> = (0..=points).map(|point| point * steps / points).collect();
-        let mut inside = InsideUpgrade { points: Vec::new(), is_stored_version: false };
+        let mut inside = InsideUpgrade { points: Vec::new(), is_stored_version: false, chance: test.majority_share() };
         // Another number of threads adds up in another order, which training blows up to other weights.
         if let Some(threads) = self.lineage.record(&name)?.recipe["threads"].as_i64() {
             tch::set_num_threads(threads as i32);

@@ -75,6 +75,13 @@ impl TaskData {
         &self.labels
     }
 
+    /// Share of the most frequent label, in [0, 1]: the accuracy of always answering it.
+    pub fn majority_share(&self) -> f64 {
+        let mut counts = std::collections::HashMap::new();
+        self.labels.iter().for_each(|label| *counts.entry(label).or_insert(0_usize) += 1);
+        counts.into_values().max().unwrap_or(0) as f64 / self.len() as f64
+    }
+
     /// Length of the longest example in tokens.
     pub fn longest(&self) -> usize {
         self.ids.iter().map(Vec::len).max().unwrap_or(0)
@@ -167,6 +174,7 @@ mod tests {
     fn an_epoch_visits_every_example_once_in_batches_of_nearly_equal_size() -> Result<()> {
         let data = data()?;
         assert_eq!((data.truncated(), data.longest(), data.batches_per_epoch(32)), (33, 8, 4));
+        assert_eq!(data.majority_share(), 0.34, "100 labels of three: 34, 33, 33");
         for epoch in 0..3 {
             let batches = (0..4).map(|step| data.batch(epoch * 4 + step, 32, 9)).collect::<Result<Vec<_>>>()?;
             let mut rows: Vec<i64> = batches.iter().flat_map(|batch| batch.rows.clone()).collect();

@@ -171,6 +171,9 @@ enum What {
         /// How often tuning is repeated
         #[arg(long, default_value_t = 3)]
         seeds: usize,
+        /// cpu, cuda, cuda:N or auto; RECYCLABLE_DEVICE by default, else cpu
+        #[arg(long)]
+        device: Option<String>,
         /// Threads; every core by default
         #[arg(long)]
         threads: Option<usize>,

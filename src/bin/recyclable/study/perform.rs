@@ -19,10 +19,7 @@ use super::{Common, Study, What};
 
 impl Common {
     fn open(&self) -> Result<(Studies, Output)> {
-        let device = match &self.device {
-            Some(name) => device(name)?,
-            None => default_device()?,
-        };
+        let device = chosen_device(&self.device)?;
         tch::set_num_threads(threads(self.threads)? as i32);
         let (task, method) = (self.task.clone(), self.method.clone());
         let chosen = Chosen { task, method, seed: self.seed, lineage: self.lineage };
@@ -31,6 +28,10 @@ impl Common {
         let basis = studies.basis();
         Ok((studies, Output { folder, basis }))
     }
+}
+
+fn chosen_device(asked: &Option<String>) -> Result<Device> {
+    asked.as_deref().map_or_else(default_device, device)
 }
 
 fn threads(asked: Option<usize>) -> Result<usize> {
@@ -148,13 +149,13 @@ pub fn run(arguments: &Study) -> Result<ExitCode> {
             tables.extend(others.into_iter().filter_map(|(found, title)| Some(titled(found.as_ref()?.table(), title))));
             output.show(&format!("distance-{from}-{to}"), &found, tables, Vec::new())
         }
-        What::Sweep { out, spec, distances, task, method, seeds, threads: asked } => {
+        What::Sweep { out, spec, distances, task, method, seeds, device, threads: asked } => {
             let profile = match spec {
                 Some(path) => read_json(path)?,
                 None => Profile::tiny(),
             };
             let profile = Profile { seeds: *seeds, ..profile };
-            let place = Compute { device: Device::Cpu, threads: threads(*asked)? };
+            let place = Compute { device: chosen_device(device)?, threads: threads(*asked)? };
             let names = profile.method_names();
             let method = match method {
                 None => 0,
