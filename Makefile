@@ -1,4 +1,4 @@
-# Two commands matter: `make demo` and `make test`. Both do all the set-up they need.
+# Three commands matter: `make demo`, `make notebooks` and `make test`. They do all the set-up they need.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -16,7 +16,7 @@ LOCKED := $(if $(CI),--locked)
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: ## Make .venv, which holds libtorch (1.3 GB; with CUDA where there is an NVIDIA driver)
@@ -35,11 +35,20 @@ demo: build ## Run the main job on the built-in world into runs/demo (SEEDS=1 fo
 	target/debug/recyclable reproduce --profile tiny --seeds $(SEEDS) --out runs/demo
 	@echo "The report: runs/demo/report.html, runs/demo/report.md and, for machines, runs/demo/report.json"
 
+.PHONY: notebooks-setup
+notebooks-setup: ## Make what the notebooks need: JupyterLab, the Rust kernel, its compile cache (10 minutes the first time)
+	@scripts/notebooks.sh
+
+.PHONY: notebooks
+notebooks: notebooks-setup ## Open the course in JupyterLab
+	cd notebooks && ../.venv-notebooks/bin/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root)
+
 # Tests that compare with Python find it in RECYCLABLE_TEST_PYTHON. Where that is unset, as in a plain `cargo test`,
 # they say why they skip; with CI=true a missing one is a failure. Slow tests are marked #[ignore] and run here.
 # Doctests run apart because --include-ignored would also run those that are marked as not to be run.
 .PHONY: test
-test: setup-test ## Run every test that needs no GPU (makes .venv-test first: 5 GB, a few minutes)
+test: setup-test ## Run every test that needs no GPU (makes .venv-test, 5 GB, and the notebooks' environment first)
+	@scripts/notebooks.sh repl
 	RECYCLABLE_TEST_PYTHON=$(CURDIR)/.venv-test/bin/python cargo test $(LOCKED) --lib --bins --tests --examples -- --include-ignored
 	cargo test $(LOCKED) --doc
 
@@ -60,4 +69,4 @@ check: fmt clippy doc ## fmt, clippy and doc
 
 .PHONY: clean
 clean: ## Remove what was built and the environments (runs/ stays)
-	rm -rf target .venv .venv-test .venv*.lock.tmp
+	rm -rf target .venv .venv-test .venv-notebooks .venv*.lock.tmp
