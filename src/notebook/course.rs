@@ -219,3 +219,35 @@ impl Show for Course {
 }
 
 displayable!(Course);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_course_opens_without_training_anything_and_says_what_it_has() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let course = Course::in_folder(folder.path(), true, Device::Cpu)?;
+        assert_eq!(course.versions(), ["M0", "M1", "M2"]);
+        assert_eq!((course.pick("full", "fast"), course.seeds().len()), ("fast", 1));
+        assert_eq!(course.corpus("M1")?.name, course.world().upgrades[0]);
+        assert_eq!(course.corpus("IND")?, course.corpus("M0")?);
+        assert!(!course.lineage.has_version("M0"), "opening must not take minutes");
+        assert!(course.to_string().contains("M0 → M1 → M2 and IND, 0 made so far"), "{course}");
+        let error = course.corpus("M7").unwrap_err().to_string();
+        assert!(error.contains("no version M7") && error.contains("M0, M1, M2 and IND"), "{error}");
+        assert!(course.task("chess").unwrap_err().to_string().contains("no task chess"));
+        Ok(())
+    }
+
+    #[test]
+    fn methods_without_settings_of_their_own_are_tuned_like_adapters() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let course = Course::in_folder(folder.path(), true, Device::Cpu)?;
+        let (full, adapter) = (course.tuning(&Method::Full), course.tuning(&Method::Adapter(Default::default())));
+        let lora = course.tuning(&Method::Lora(Default::default()));
+        assert!(full.optimisation.learning_rate < adapter.optimisation.learning_rate);
+        assert_eq!((lora.optimisation, lora.method.name()), (adapter.optimisation, "lora"));
+        Ok(())
+    }
+}
