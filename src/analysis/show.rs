@@ -8,7 +8,7 @@ use super::{
     InsideUpgrade, LayerSimilarity, ModePath, PartDistance, PathPoint, Plane, PlaneConfig, ScaleSearch, Triangle,
 };
 use crate::display::settings::settings;
-use crate::display::{Axis, Bundle, Cell, Column, Field, Figure, Show, Table, thousands};
+use crate::display::{Axis, Bundle, Cell, Column, Field, Figure, Plot, Show, Table, thousands};
 use crate::train::loss_figure;
 
 impl Show for ModePath {
@@ -160,7 +160,11 @@ impl Show for AttentionMaps {
         }
         let sharpest = heads().min_by(|a, b| entropy(a.2).total_cmp(&entropy(b.2)));
         let (layer, head, _) = sharpest.context("there is no attention to show: the model has no heads")?;
-        let figure = self.figure(layer, head)?;
+        let mut figure = self.figure(layer, head)?;
+        if let Plot::Field(field) = &mut figure.plot {
+            // Over many tokens no weight is near 1: the largest is the lightest.
+            field.range = None;
+        }
         let caption =
             format!("The head whose attention is sharpest; `figure(layer, head)` draws any other. {}", figure.caption);
         Ok(Bundle::new().figure(figure.caption(caption)).table(table))

@@ -74,13 +74,21 @@ fn cells<DB: DrawingBackend>(canvas: &mut Canvas<DB>, field: &Field, layout: &La
         hatch(canvas, a, b)?;
     }
     for line in 0..layout.rows {
-        for column in 0..layout.columns {
-            let (a, mut b) = layout.cell(layout.row_of(line), column);
-            let Some(value) = at(line, column) else { continue };
+        let color = |column: usize| at(line, column).map(|value| colors.of(value));
+        let below = |column: usize| at(line + 1, column).is_some();
+        let mut first = 0;
+        while first < layout.columns {
+            // Neighbours that look alike are one rectangle: maps have many, and every rectangle costs a line of SVG.
+            let alike = |column: &usize| color(*column) == color(first) && below(*column) == below(first);
+            let last = (first + 1..layout.columns).take_while(alike).last().unwrap_or(first);
+            let (start, next) = (first, last + 1);
+            first = next;
+            let Some(color) = color(start) else { continue };
+            let (a, mut b) = (layout.cell(layout.row_of(line), start).0, layout.cell(layout.row_of(line), last).1);
             // A pixel under the next cell, else scaled drawings show hairlines between neighbours.
-            b.0 += if at(line, column + 1).is_some() { 1.0 } else { 0.0 };
-            b.1 += if at(line + 1, column).is_some() { 1.0 } else { 0.0 };
-            canvas.rectangle(a, b, colors.of(value), 1.0)?;
+            b.0 += if at(line, next).is_some() { 1.0 } else { 0.0 };
+            b.1 += if below(start) { 1.0 } else { 0.0 };
+            canvas.rectangle(a, b, color, 1.0)?;
         }
     }
     Ok(())

@@ -4,52 +4,74 @@ use std::collections::HashMap;
 
 use anyhow::Result;
 
-/// The colours a palette can hold.
+/// The colours a palette can hold, and how many of them areas may take when soft edges need some too.
 const MOST: usize = 256;
-/// Levels of each channel that a colour may be rounded to, until the palette holds all of them. Each keeps white white.
-const LEVELS: [u16; 3] = [256, 52, 32];
+const FOR_AREAS: usize = 192;
+/// So many pixels of one colour are an area, fewer the edge of a letter or a line.
+const AREA: usize = 200;
 
-/// An 8-bit PNG of RGB pixels, with the finest palette that holds its colours. A picture of still more colours is written as it is.
+type Color = [u8; 3];
+
+/// An 8-bit PNG of RGB pixels. Up to 256 colours are kept as they are; of more, every pixel takes one that is near.
 pub(super) fn png(pixels: &[u8], width: u32, height: u32) -> Result<Vec<u8>> {
-    let indexed = LEVELS.into_iter().find_map(|levels| indexed(pixels, levels));
+    let (palette, indices) = indexed(pixels);
     let mut bytes = Vec::new();
     let mut encoder = png::Encoder::new(&mut bytes, width, height);
+    encoder.set_color(png::ColorType::Indexed);
     encoder.set_depth(png::BitDepth::Eight);
+    encoder.set_palette(palette.concat());
     encoder.set_compression(png::Compression::High);
-    match &indexed {
-        Some((palette, indices)) => {
-            encoder.set_color(png::ColorType::Indexed);
-            encoder.set_palette(palette.as_slice());
-            encoder.set_filter(png::Filter::NoFilter);
-            encoder.write_header()?.write_image_data(indices)?;
-        }
-        None => {
-            encoder.set_color(png::ColorType::Rgb);
-            encoder.write_header()?.write_image_data(pixels)?;
-        }
-    }
+    encoder.set_filter(png::Filter::NoFilter);
+    encoder.write_header()?.write_image_data(&indices)?;
     Ok(bytes)
 }
 
-/// Palette and indices of the pixels, their channels rounded to `levels`; `None` where that leaves too many colours.
-fn indexed(pixels: &[u8], levels: u16) -> Option<(Vec<u8>, Vec<u8>)> {
-    let steps = u32::from(levels - 1);
-    let round = |channel: u8| ((u32::from(channel) * steps + 127) / 255 * 255 / steps) as u8;
-    let (mut palette, mut known) = (Vec::new(), HashMap::new());
-    let mut indices = Vec::with_capacity(pixels.len() / 3);
-    for pixel in pixels.chunks_exact(3) {
-        let color = [round(pixel[0]), round(pixel[1]), round(pixel[2])];
-        let next = known.len();
-        let index = *known.entry(color).or_insert(next);
-        if index == MOST {
-            return None;
+/// A palette, and every pixel's place in it.
+fn indexed(pixels: &[u8]) -> (Vec<Color>, Vec<u8>) {
+    let colors = || pixels.chunks_exact(3).map(|pixel| [pixel[0], pixel[1], pixel[2]]);
+    let mut counts: HashMap<Color, usize> = HashMap::new();
+    colors().for_each(|color| *counts.entry(color).or_default() += 1);
+    let mut frequent: Vec<(Color, usize)> = counts.into_iter().collect();
+    frequent.sort_by_key(|&(color, count)| (std::cmp::Reverse(count), color));
+    let areas = frequent.iter().take_while(|(_, count)| *count >= AREA).count();
+    let frequent: Vec<Color> = frequent.into_iter().map(|(color, _)| color).collect();
+    let palette = match frequent.len() <= MOST {
+        true => frequent,
+        false => {
+            let of_areas = covering(&frequent[..areas], Vec::new(), FOR_AREAS);
+            covering(&frequent[areas..], of_areas, MOST)
         }
-        if index == next {
-            palette.extend(color);
+    };
+    let mut known: HashMap<Color, u8> = palette.iter().copied().zip(0..=u8::MAX).collect();
+    let nearest = |color| {
+        let places = palette.iter().zip(0..=u8::MAX);
+        places.min_by_key(|(other, _)| apart(color, **other)).map_or(0, |(_, at)| at)
+    };
+    let indices = colors().map(|color| *known.entry(color).or_insert_with(|| nearest(color))).collect();
+    (palette, indices)
+}
+
+/// Adds to `palette`, frequent ones first, those of `colors` that are further from all it has than the smallest distance with
+/// which it stays within `room`.
+fn covering(colors: &[Color], palette: Vec<Color>, room: usize) -> Vec<Color> {
+    for distance in 0..=u8::MAX {
+        let mut larger = palette.clone();
+        let fits = colors.iter().all(|color| {
+            if !larger.iter().any(|known| apart(*color, *known) <= distance) {
+                larger.push(*color);
+            }
+            larger.len() <= room
+        });
+        if fits {
+            return larger;
         }
-        indices.push(index as u8);
     }
-    Some((palette, indices))
+    palette
+}
+
+/// How far two colours are from each other: the largest difference of a channel.
+fn apart(a: Color, b: Color) -> u8 {
+    a.iter().zip(b).map(|(a, b)| a.abs_diff(b)).max().unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -74,21 +96,35 @@ mod tests {
     }
 
     #[test]
-    fn many_colours_are_rounded_a_little_and_white_and_black_stay() -> Result<()> {
-        let greys = (0..=255_u8).flat_map(|grey| [grey, grey, grey]);
-        let pixels: Vec<u8> = greys.chain((0..=255_u8).flat_map(|blue| [0, 0, blue])).collect();
-        let (kind, rounded) = decoded(&png(&pixels, 64, 8)?)?;
+    fn of_many_colours_each_takes_one_that_is_near_and_areas_keep_theirs() -> Result<()> {
+        // Greys and blues in all shades, as at soft edges, around three areas.
+        let shades = (0..=255_u8).flat_map(|shade| [[shade; 3], [0, 0, shade]].concat());
+        let areas = [[255, 255, 255], [31, 35, 40], [213, 94, 0]].map(|color| color.repeat(512)).concat();
+        let pixels: Vec<u8> = shades.chain(areas).collect();
+        let (kind, drawn) = decoded(&png(&pixels, 64, 32)?)?;
         assert_eq!(kind, png::ColorType::Indexed);
-        assert!(pixels.iter().zip(&rounded).all(|(a, b)| a.abs_diff(*b) <= 3));
-        assert_eq!((&rounded[..3], &rounded[255 * 3..256 * 3]), ([0; 3].as_slice(), [255; 3].as_slice()));
+        assert!(pixels.iter().zip(&drawn).all(|(a, b)| a.abs_diff(*b) <= 3));
+        assert_eq!(drawn[3 * 512..], pixels[3 * 512..]);
         Ok(())
     }
 
     #[test]
-    fn a_picture_of_very_many_colours_is_kept_whole() -> Result<()> {
-        let pixels: Vec<u8> =
-            (0..4096_u32).flat_map(|at| [at % 16 * 17, at / 16 % 16 * 17, at / 256 * 17]).map(|c| c as u8).collect();
-        assert_eq!(decoded(&png(&pixels, 64, 64)?)?, (png::ColorType::Rgb, pixels));
+    fn a_map_of_more_shades_than_a_palette_holds_stays_smooth() {
+        let cell = |at: usize| [(at / 2) as u8, (at / 3) as u8, 200 - (at / 4) as u8].repeat(AREA);
+        let pixels: Vec<u8> = (0..441).flat_map(cell).collect();
+        let (palette, indices) = indexed(&pixels);
+        let error =
+            |(at, pixel): (usize, &[u8])| apart(palette[usize::from(indices[at])], [pixel[0], pixel[1], pixel[2]]);
+        assert!(palette.len() <= MOST && pixels.chunks_exact(3).enumerate().map(error).max() <= Some(2));
+    }
+
+    #[test]
+    fn a_palette_is_never_overrun() -> Result<()> {
+        let channels = |at: u32| [at % 16 * 17, at / 16 % 16 * 17, at / 256 * 17].map(|channel| channel as u8);
+        let pixels: Vec<u8> = (0..4096_u32).flat_map(channels).collect();
+        let (palette, indices) = indexed(&pixels);
+        assert!(palette.len() <= MOST && indices.len() == 4096);
+        assert_eq!(decoded(&png(&pixels, 64, 64)?)?.1.len(), pixels.len());
         Ok(())
     }
 }

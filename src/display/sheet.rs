@@ -38,8 +38,9 @@ enum Block<'a> {
     Grid(Grid),
 }
 
-/// A table broken into lines: heading first.
+/// A table broken into lines: the heading first, where there is one.
 struct Grid {
+    has_headings: bool,
     widths: Vec<f64>,
     aligns: Vec<Align>,
     /// \[row\]\[column\]\[line\]
@@ -142,11 +143,13 @@ impl Block<'_> {
 
 impl Grid {
     fn of<DB: DrawingBackend>(canvas: &Canvas<DB>, table: &Table) -> Result<Grid> {
-        let mut cells = vec![table.columns.iter().map(|column| column.name.clone()).collect::<Vec<String>>()];
+        let has_headings = table.has_headings();
+        let heads = || table.columns.iter().map(|column| column.name.clone()).collect::<Vec<String>>();
+        let mut cells: Vec<Vec<String>> = has_headings.then(heads).into_iter().collect();
         cells.extend(table.texts().into_iter().take(MOST_ROWS));
         let aligns = table.columns.iter().map(|column| column.align).collect();
         let room = WIDTHS.1 - 2.0 * MARGIN;
-        let mut grid = Grid { widths: Vec::new(), aligns, rows: Vec::new() };
+        let mut grid = Grid { has_headings, widths: Vec::new(), aligns, rows: Vec::new() };
         for cap in COLUMNS {
             grid.wrap(canvas, &cells, cap)?;
             if grid.width() <= room {
@@ -161,7 +164,7 @@ impl Grid {
         self.rows.clear();
         self.widths = vec![0.0; self.aligns.len()];
         for (row, cells) in cells.iter().enumerate() {
-            let text = Grid::text(row);
+            let text = self.text(row);
             let mut lines_of_row = Vec::new();
             for (column, cell) in cells.iter().enumerate() {
                 let lines = canvas.wrapped(cell, cap, text)?;
@@ -177,8 +180,8 @@ impl Grid {
         Ok(())
     }
 
-    fn text(row: usize) -> Text {
-        if row == 0 { HEAD } else { WORDS }
+    fn text(&self, row: usize) -> Text {
+        if row == 0 && self.has_headings { HEAD } else { WORDS }
     }
 
     fn width(&self) -> f64 {
@@ -193,7 +196,7 @@ impl Grid {
     fn draw<DB: DrawingBackend>(&self, canvas: &mut Canvas<DB>) -> Result<()> {
         let (mut top, right) = (0.0, MARGIN + self.width());
         for (row, cells) in self.rows.iter().enumerate() {
-            let text = Grid::text(row);
+            let text = self.text(row);
             let mut left = MARGIN;
             for ((lines, &width), align) in cells.iter().zip(&self.widths).zip(&self.aligns) {
                 let (x, text) = match align {
@@ -207,7 +210,7 @@ impl Grid {
                 left += width + GAP;
             }
             top += self.row_height(row);
-            let opacity = if row == 0 { 0.6 } else { 0.13 };
+            let opacity = if row == 0 && self.has_headings { 0.6 } else { 0.13 };
             canvas.path(&[(MARGIN, top), (right, top)], &[], INK, opacity, 1.0)?;
         }
         Ok(())

@@ -136,7 +136,7 @@ impl Table {
         Self { id: id.into(), title: title.into(), columns, ..Self::default() }
     }
 
-    /// A table of names and values.
+    /// A table of names and values, which has no headings.
     pub fn facts<'a>(title: impl Into<String>, facts: impl IntoIterator<Item = (&'a str, Cell)>) -> Self {
         let mut table = Self::new("facts", title, vec![Column::text(""), Column { decimals: 4, ..Column::text("") }]);
         for (name, value) in facts {
@@ -154,6 +154,10 @@ impl Table {
     /// Adds a row.
     pub fn push<C: Into<Cell>>(&mut self, row: impl IntoIterator<Item = C>) {
         self.rows.push(row.into_iter().map(Into::into).collect());
+    }
+
+    pub(super) fn has_headings(&self) -> bool {
+        self.columns.iter().any(|column| !column.name.is_empty())
     }
 
     /// Every cell as text, each row as long as the columns.
@@ -188,7 +192,8 @@ impl Table {
         let rule = "─".repeat(widths.iter().sum::<usize>() + 2 * widths.len().saturating_sub(1));
         let mut lines = Vec::new();
         lines.extend((!self.title.is_empty()).then(|| self.title.clone()));
-        lines.extend([line(&heads), rule]);
+        lines.extend(self.has_headings().then(|| line(&heads)));
+        lines.push(rule);
         lines.extend(rows.iter().map(|row| line(row)));
         lines.extend((!self.caption.is_empty()).then(|| self.caption.clone()));
         lines.join("\n") + "\n"
@@ -235,12 +240,13 @@ impl Table {
             Align::Right => "right",
             Align::Center => "center",
         };
-        let mut html = format!("<table cellpadding=\"4\">\n{caption}<thead><tr>");
-        for column in &self.columns {
+        let mut html = format!("<table cellpadding=\"4\">\n{caption}");
+        html += if self.has_headings() { "<thead><tr>" } else { "" };
+        for column in self.columns.iter().filter(|_| self.has_headings()) {
             html +=
                 &format!("<th scope=\"col\" style=\"text-align:{}\">{}</th>", style(column), escape_html(&column.name));
         }
-        html += "</tr></thead>\n<tbody>\n";
+        html += if self.has_headings() { "</tr></thead>\n<tbody>\n" } else { "<tbody>\n" };
         for row in self.texts() {
             html += "<tr>";
             for (cell, column) in row.iter().zip(&self.columns) {
@@ -296,6 +302,14 @@ mod tests {
         assert!(html.contains("a|&lt;script&gt;") && !html.contains("<script"), "{html}");
         assert!(html.contains("<td style=\"text-align:right\">0.50 [0.40, 0.60]</td>"));
         assert_eq!(html.matches("<tr>").count(), 4);
+    }
+
+    #[test]
+    fn facts_have_no_headings() {
+        let facts = Table::facts("Run", [("updates", Cell::from(200_usize)), ("loss", 0.5.into())]);
+        assert_eq!(facts.to_text(), "Run\n───────────────\nupdates  200\nloss     0.5000\n");
+        let html = facts.to_html();
+        assert!(!html.contains("<th") && html.contains("<td style=\"text-align:left\">0.5000</td>"), "{html}");
     }
 
     #[test]

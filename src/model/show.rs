@@ -88,7 +88,8 @@ fn about(card: &Card, title: String) -> Table {
         let ancestry: Vec<String> = card.ancestry.iter().map(short).collect();
         facts.push(("recycled from weights tuned on", ancestry.join(", ").into()));
     }
-    facts.extend(card.scores.iter().map(|(name, score)| (name.as_str(), Cell::from(*score))));
+    let scores: Vec<(String, f64)> = card.scores.iter().map(|(name, score)| (name.replace('_', " "), *score)).collect();
+    facts.extend(scores.iter().map(|(name, score)| (name.as_str(), Cell::from(*score))));
     Table::facts(title, facts)
 }
 

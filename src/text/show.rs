@@ -15,11 +15,17 @@ const SAMPLES_A_LABEL: usize = 2;
 /// Rows of samples in all, however many labels there are.
 const MOST_SAMPLES: usize = 12;
 /// Characters of a text that are shown.
-const EXCERPT: usize = 160;
+const EXCERPT: usize = 100;
+/// The same, where the text stands beside much else.
+const SHORT_EXCERPT: usize = 40;
 
 /// The beginning of a text.
 fn excerpt(text: &str) -> String {
-    let mut kept: String = text.chars().take(EXCERPT).collect();
+    shortened(text, EXCERPT)
+}
+
+fn shortened(text: &str, length: usize) -> String {
+    let mut kept: String = text.chars().take(length).collect();
     if kept.len() < text.len() {
         kept.push('…');
     }
@@ -160,7 +166,7 @@ impl Show for World {
         ));
         for (task, card) in self.tasks().iter().zip(self.cards()) {
             let kind = format!("{:?}", card.kind).to_lowercase();
-            let example = task.train.first().map_or(String::new(), |example| excerpt(&example.text));
+            let example = task.train.first().map_or(String::new(), |example| shortened(&example.text, SHORT_EXCERPT));
             tasks.push([task.name.clone(), kind, card.domain.to_string(), task.labels.join(", "), example]);
         }
         Ok(Bundle::new().table(domains).table(tasks))

@@ -50,7 +50,7 @@ pub fn compare_runs(runs: &[(&str, &TuneRun)]) -> Result<Bundle> {
     }
     let figure = figure
         .reference("to reach", target)
-        .caption(format!("Dotted: {:.0} % of the accuracy that \"{first}\" ends with.", 100.0 * SHARE));
+        .caption(format!("Dashed: {:.0} % of the accuracy that \"{first}\" ends with.", 100.0 * SHARE));
     Ok(Bundle::new().figure(figure).table(table))
 }
 
