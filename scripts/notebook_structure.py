@@ -17,10 +17,10 @@ def saved_problems(path, notebook):
     saved = notebook.metadata.get("recyclable", {}).get("code_sha256")
     if saved != code_sha256(notebook):
         yield "was edited after its outputs were saved: run 'scripts/notebook_tool.py execute --full' on it"
-    for cell in code_cells(notebook):
-        if cell.execution_count is None:
-            yield f"{where(notebook, cell)} was not executed"
-    yield from output_problems(notebook)
+    if not_run := sum(cell.execution_count is None for cell in code_cells(notebook)):
+        yield f"has {not_run} code cells that were not executed"
+    else:
+        yield from output_problems(notebook)
 
 
 def code_problems(notebook):
@@ -37,11 +37,12 @@ def exercise_problems(notebook):
     """Three exercises, each with a folded solution that is run like every other cell."""
     sections, solutions = [], 0
     for cell in notebook.cells:
-        heading = re.match(r"#+ +(.*)", cell.source) if cell.cell_type == "markdown" else None
-        if heading and re.match(r"exercise +\d", heading[1], re.IGNORECASE):
-            sections.append((heading[1], []))
-        elif heading and re.match(r"#{1,2} ", cell.source):
-            sections.append((None, []))
+        for heading in re.findall(r"^#+ +.*", cell.source, re.MULTILINE) if cell.cell_type == "markdown" else []:
+            title = heading.lstrip("# ")
+            if re.match(r"exercise +\d", title, re.IGNORECASE):
+                sections.append((title, []))
+            elif re.match(r"#{1,2} ", heading):
+                sections.append((None, []))
         if cell.cell_type == "code" and "solution" in cell.metadata.get("tags", []):
             solutions += 1
             if sections:

@@ -70,6 +70,7 @@ def jupyterlab():
         }
         command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--expose-app-in-browser"]
         command += ["--ip=127.0.0.1", "--port=0", "--IdentityProvider.token=", f"--ServerApp.root_dir={ROOT}"]
+        command += [f"--FileCheckpoints.checkpoint_dir={home}/checkpoints"]
         log = open(Path(home) / "log", "w+")
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=ROOT)
         try:
