@@ -220,8 +220,9 @@ pub(crate) fn tune_with<O: Objective>(
         if dev.loss.is_finite() && best.as_ref().is_none_or(|(highest, ..)| score > *highest) {
             best = Some((score, now.step, copies(now.model)?));
         }
-        let loss = now.losses.last().map_or(f64::NAN, |last| last.loss);
-        let message = format!("loss {loss:.3} · dev {score:.3} · {:.0} tokens/s", now.tokens_per_second);
+        // Losses are read now and then: early evaluations come before the first.
+        let loss = now.losses.last().map_or(String::new(), |last| format!("loss {:.3} · ", last.loss));
+        let message = format!("{loss}dev {score:.3} · {:.0} tokens/s", now.tokens_per_second);
         progress.update(now.step, message);
         Ok(())
     });
