@@ -35,6 +35,7 @@ pub struct Course {
     pub device: Device,
     /// Whether it is the small variant ([`FAST`]).
     pub fast: bool,
+    world: WorldConfig,
     profile: Profile,
     materials: Materials,
     lineage: Lineage,
@@ -58,12 +59,13 @@ impl Course {
 
     /// Opens a course whose weights lie in this folder.
     pub fn in_folder(folder: impl Into<PathBuf>, fast: bool, device: Device) -> Result<Course> {
-        let mut profile = Profile::tiny();
-        if fast && let Source::World(world) = &mut profile.source {
+        let mut world = WorldConfig::default();
+        if fast {
             world.upgrades.truncate(FAST_UPGRADES);
         }
+        let profile = Profile { source: Source::World(world.clone()), ..Profile::tiny() };
         let materials = Materials::of(&profile)?;
-        Ok(Course { device, fast, profile, materials, lineage: Lineage::open(folder)? })
+        Ok(Course { device, fast, world, profile, materials, lineage: Lineage::open(folder)? })
     }
 
     /// One value in the full course, another in the fast one.
@@ -98,10 +100,7 @@ impl Course {
 
     /// The built-in world's settings.
     pub fn world(&self) -> WorldConfig {
-        match &self.profile.source {
-            Source::World(config) => config.clone(),
-            Source::Folder(_) => WorldConfig::default(),
-        }
+        self.world.clone()
     }
 
     /// Every word is a token.
