@@ -1,5 +1,6 @@
 //! RoBERTa with its heads, adapters and LoRA, over flat parameters.
 
+mod absorbed;
 mod adapted;
 mod config;
 mod heads;

@@ -10,6 +10,7 @@ use rand::RngExt;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use tch::{Device, Kind, Tensor};
 
+use super::absorbed;
 use super::leaves::Leaves;
 use super::method::{AdapterPosition, Method, adapter_places};
 use super::{Lora, RobertaConfig};
@@ -128,6 +129,11 @@ impl Linear {
         })
     }
 
+    /// Whether it is x·Wᵀ + b and nothing else.
+    fn is_plain(&self) -> bool {
+        self.lora.is_none()
+    }
+
     pub fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
         let y = linear(x, &self.weight, Some(&self.bias), pass)?;
         match &self.lora {
@@ -244,6 +250,25 @@ struct SelfAttention {
 }
 
 impl SelfAttention {
+    /// What `<s>` attends to, (b, 1, h): its query is `first` (b, 1, h). The keys and values are not computed where that is
+    /// possible and exact.
+    fn first(
+        &self,
+        first: &Tensor,
+        x: &Tensor,
+        mask: Option<&Tensor>,
+        pass: &Pass,
+    ) -> Result<(Tensor, Option<Tensor>)> {
+        let absorbable = self.key.is_plain() && self.value.is_plain();
+        if !absorbable || pass.attentions || pass.kind != Kind::Float {
+            return self.forward(first, x, mask, pass);
+        }
+        let q = self.query.forward(&first.f_squeeze_dim(1)?, pass)?; // (b, h)
+        let maps = absorbed::Maps { key: &self.key.weight, value: &self.value.weight, value_bias: &self.value.bias };
+        let dropout = |weights: &Tensor| pass.dropout(weights, self.dropout);
+        Ok((absorbed::attend(&q, x, maps, self.heads, mask, dropout)?, None))
+    }
+
     /// Returns the mixed values (b, q, h) and, when asked for, the weights (b, n, q, t).
     fn forward(
         &self,
@@ -299,14 +324,21 @@ struct Layer {
 impl Layer {
     fn forward(&self, x: &Tensor, mask: Option<&Tensor>, rows: &Rows, pass: &Pass) -> Result<(Tensor, Option<Tensor>)> {
         let (_, _, h) = x.size3()?;
-        let queries = if let Rows::First = rows { x.f_narrow(1, 0, 1)? } else { x.shallow_clone() };
-        let (mixed, weights) = self.attention.forward(&queries, x, mask, pass)?;
-        let (mixed, residual) = match rows {
-            Rows::At(rows) => {
-                let pick = |y: &Tensor| y.f_reshape([-1, h])?.f_index_select(0, rows)?.f_unsqueeze(0); // (1, r, h)
-                (pick(&mixed)?, pick(&queries)?)
+        let (mixed, residual, weights) = match rows {
+            Rows::First => {
+                let first = x.f_narrow(1, 0, 1)?; // (b, 1, h)
+                let (mixed, weights) = self.attention.first(&first, x, mask, pass)?;
+                (mixed, first, weights)
             }
-            _ => (mixed, queries),
+            Rows::All => {
+                let (mixed, weights) = self.attention.forward(x, x, mask, pass)?;
+                (mixed, x.shallow_clone(), weights)
+            }
+            Rows::At(rows) => {
+                let (mixed, weights) = self.attention.forward(x, x, mask, pass)?;
+                let pick = |y: &Tensor| y.f_reshape([-1, h])?.f_index_select(0, rows)?.f_unsqueeze(0); // (1, r, h)
+                (pick(&mixed)?, pick(x)?, weights)
+            }
         };
         let attended = self.attention_output.forward(&mixed, &residual, pass)?;
         let inner = self.intermediate.forward(&attended, pass)?.f_gelu("none")?; // (…, intermediate)
