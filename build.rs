@@ -1,23 +1,63 @@
-//! Two things that only a build script can know:
+//! Three things that only a build script can do:
 //!
 //! - The run path of libtorch, written into our own binaries and tests so that they start without `LD_LIBRARY_PATH`.
 //!   Link arguments of a dependency do not reach its dependants: torch-sys tells us where libtorch lies, and we pass it on.
 //! - The commit that the library was built from, in `RECYCLABLE_COMMIT`: twelve digits, with `-dirty` where its sources
 //!   differ from that commit, or `unknown` where there is no git or no repository of our own.
+//! - The C++ behind `native`, compiled against the headers of that libtorch.
 
-use std::path::Path;
+use std::error::Error;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What decides how the library behaves. The command line is left out, or every change to it would rebuild the library.
 const SOURCES: [&str; 5] = ["src", ":(exclude)src/bin", "build.rs", "Cargo.toml", "Cargo.lock"];
 
-fn main() {
+const NATIVE: &str = "src/native/adamw.cpp";
+
+fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
     if let Ok(lib) = std::env::var("DEP_TCH_LIBTORCH_LIB") {
         println!("cargo::rustc-link-arg=-Wl,-rpath,{lib}");
+        compile_native(Path::new(&lib))?;
     }
     println!("cargo::rustc-env=RECYCLABLE_COMMIT={}", commit().unwrap_or_else(|| "unknown".to_owned()));
     watch_commit();
+    Ok(())
+}
+
+/// Compiles the C++, unless what was compiled before came from the same text and settings: the script runs at every change of
+/// a source file, and the headers of libtorch take seconds to read.
+fn compile_native(libtorch_lib: &Path) -> Result<(), Box<dyn Error>> {
+    for variable in ["LIBTORCH_INCLUDE", "LIBTORCH_CXX11_ABI"] {
+        println!("cargo::rerun-if-env-changed={variable}");
+    }
+    // Both as torch-sys has them.
+    let include = match std::env::var_os("LIBTORCH_INCLUDE") {
+        Some(parent) => PathBuf::from(parent).join("include"),
+        None => libtorch_lib.with_file_name("include"),
+    };
+    let abi = std::env::var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".to_owned());
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
+    let made_from = format!("{} {abi}\n{}", include.display(), std::fs::read_to_string(NATIVE)?);
+    let stamp = out.join("native.stamp");
+    if std::fs::read_to_string(&stamp).ok().as_ref() != Some(&made_from) {
+        cc::Build::new()
+            .cpp(true)
+            .std("c++17")
+            .opt_level(2)
+            .define("_GLIBCXX_USE_CXX11_ABI", abi.as_str())
+            .include(&include)
+            .warnings(false)
+            .file(NATIVE)
+            .cargo_metadata(false)
+            .try_compile("recyclable_native")?;
+        std::fs::write(stamp, made_from)?;
+    }
+    println!("cargo::rustc-link-search=native={}", out.display());
+    println!("cargo::rustc-link-lib=static=recyclable_native");
+    println!("cargo::rustc-link-lib=stdc++");
+    Ok(())
 }
 
 fn commit() -> Option<String> {

@@ -52,6 +52,7 @@ pub mod experiment;
 pub mod files;
 pub mod lineage;
 pub mod model;
+mod native;
 pub mod notebook;
 pub mod params;
 pub mod prelude;

@@ -1,4 +1,4 @@
-//! AdamW over flat slices: a handful of large operations a step, whatever the number of tensors.
+//! AdamW over flat slices: a handful of large operations a step, whatever the number of tensors, and one pass for the update.
 
 use std::collections::HashMap;
 
@@ -8,6 +8,7 @@ use tch::{Kind, Tensor};
 
 use super::schedule::Schedule;
 use crate::model::Model;
+use crate::native::{AdamWUpdate, Moved, fused_adamw};
 use crate::params::Theta;
 
 /// How parameters are moved: AdamW with decoupled weight decay, clipping and a learning-rate schedule.
@@ -82,6 +83,12 @@ struct Group {
     decay: bool,
 }
 
+impl Group {
+    fn moved(&self) -> Moved<'_> {
+        Moved { parameters: &self.parameters, gradients: &self.gradients, mean: &self.mean, square: &self.square }
+    }
+}
+
 /// Optimizer state beside a part of the model.
 #[derive(Debug)]
 struct State {
@@ -92,7 +99,7 @@ struct State {
 
 /// AdamW as in `torch.optim.AdamW`, over the trained parameters of a model.
 ///
-/// The gradient norm never leaves the device: where it is not finite the whole update is multiplied away, and
+/// The gradient norm never leaves the device: where it is not finite the whole update is left out, and
 /// [`AdamW::skipped`] says how often.
 #[derive(Debug)]
 pub struct AdamW {
@@ -153,30 +160,30 @@ impl AdamW {
         let plan = &self.plan;
         let norms = self.groups.iter().map(|group| group.gradients.f_norm()).collect::<Result<Vec<_>, _>>()?;
         let norm = Tensor::f_stack(&norms, 0)?.f_norm()?;
-        let finite = norm.f_isfinite()?.f_to_kind(Kind::Float)?; // 1 or 0, on the device
-        let _ = self.skipped.f_add_(&finite.f_neg()?.f_add_scalar(1.0)?)?;
-        // Clipping as in torch.nn.utils.clip_grad_norm_: min(1, clip / (norm + 1e-6)).
-        let scale = match plan.clip_norm {
-            0.0 => finite.shallow_clone(),
-            clip => norm.f_add_scalar(1e-6)?.f_reciprocal()?.f_mul_scalar(clip)?.f_clamp_max(1.0)?,
+        let found_inf = norm.f_isfinite()?.f_logical_not()?.f_to_kind(Kind::Float)?; // 1 or 0, on the device
+        let _ = self.skipped.f_add_(&found_inf)?;
+        // Clipping as in torch.nn.utils.clip_grad_norm_, whose factor is min(1, clip / (norm + 1e-6)): divided by, not multiplied.
+        let grad_scale = match plan.clip_norm {
+            0.0 => None,
+            clip => Some(norm.f_add_scalar(1e-6)?.f_div_scalar(clip)?.f_clamp_min(1.0)?),
         };
-        let rate = plan.learning_rate * plan.schedule.factor(self.step, plan.warmup_steps, plan.steps);
-        let t = (self.step + 1) as i32;
-        let (correction1, correction2) = (1.0 - plan.beta1.powi(t), 1.0 - plan.beta2.powi(t));
-        let towards_gradient = finite.f_mul_scalar(1.0 - plan.beta1)?;
-        let towards_square = finite.f_mul_scalar(1.0 - plan.beta2)?;
-        let step_size = finite.f_mul_scalar(rate / correction1)?;
-        let shrink = finite.f_mul_scalar(-rate * plan.weight_decay)?.f_add_scalar(1.0)?;
+        let step = Tensor::f_full([], (self.step + 1) as i64, (Kind::Float, norm.device()))?;
+        for decay in [true, false] {
+            let moved = self.groups.iter().filter(|group| group.decay == decay);
+            let moved: Vec<Moved> = moved.map(Group::moved).collect();
+            let update = AdamWUpdate {
+                step: &step,
+                learning_rate: plan.learning_rate * plan.schedule.factor(self.step, plan.warmup_steps, plan.steps),
+                beta1: plan.beta1,
+                beta2: plan.beta2,
+                weight_decay: if decay { plan.weight_decay } else { 0.0 },
+                epsilon: plan.epsilon,
+                grad_scale: grad_scale.as_ref(),
+                found_inf: &found_inf,
+            };
+            fused_adamw(&moved, &update)?;
+        }
         for group in &mut self.groups {
-            let _ = group.gradients.f_mul_(&scale)?.f_nan_to_num_(0.0, 0.0, 0.0)?;
-            let _ = group.mean.f_lerp_tensor_(&group.gradients, &towards_gradient)?;
-            let _ = group.square.f_lerp_tensor_(&group.gradients.f_square()?, &towards_square)?;
-            let root = group.square.f_sqrt()?;
-            let root = root.f_div_scalar(correction2.sqrt())?.f_add_scalar(plan.epsilon)?;
-            if group.decay && plan.weight_decay > 0.0 {
-                let _ = group.parameters.f_mul_(&shrink)?;
-            }
-            let _ = group.parameters.f_sub_(&group.mean.f_div(&root)?.f_mul_(&step_size)?)?;
             let _ = group.gradients.f_zero_()?;
         }
         Ok(())
