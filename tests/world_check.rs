@@ -118,7 +118,7 @@ fn a_check_prints_every_finding_and_exits_with_1_where_one_fails() -> Result<()>
 }
 
 #[test]
-#[ignore = "trains for two minutes; `make test` runs it"]
+#[ignore = "trains for three minutes; `make test` runs it"]
 fn the_built_in_world_is_no_toy() -> Result<()> {
     let check = WorldCheck::run(WorldConfig::default(), &WorldCheckConfig::default(), 0, &Progress::silent())?;
     println!("{check}{:.0} s", check.seconds);

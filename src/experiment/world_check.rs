@@ -81,7 +81,7 @@ impl Default for WorldCheckConfig {
             tuning,
             few_shot,
             shots: 8,
-            samples: 3,
+            samples: 12,
         }
     }
 }
