@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use rand::RngExt;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use tch::{Device, Kind, Tensor};
@@ -260,10 +260,10 @@ impl SelfAttention {
         pass: &Pass,
     ) -> Result<(Tensor, Option<Tensor>)> {
         let absorbable = self.key.is_plain() && self.value.is_plain();
-        if !absorbable || pass.attentions || pass.kind != Kind::Float {
+        if !absorbable || pass.attentions || (pass.kind != Kind::Float && x.device().is_cuda()) {
             return self.forward(first, x, mask, pass);
         }
-        let q = self.query.forward(&first.f_squeeze_dim(1)?, pass)?; // (b, h)
+        let q = self.query.forward(&first.f_squeeze_dim(1)?, pass)?.f_to_kind(Kind::Float)?; // (b, h)
         let maps = absorbed::Maps { key: &self.key.weight, value: &self.value.weight, value_bias: &self.value.bias };
         let dropout = |weights: &Tensor| pass.dropout(weights, self.dropout);
         Ok((absorbed::attend(&q, x, maps, self.heads, mask, dropout)?, None))
@@ -278,13 +278,12 @@ impl SelfAttention {
         pass: &Pass,
     ) -> Result<(Tensor, Option<Tensor>)> {
         let (b, q_len, h) = queries.size3()?;
-        let t = x.size()[1];
-        let split = |y: Tensor, len: i64| y.f_view([b, len, self.heads, h / self.heads])?.f_transpose(1, 2);
-        let q = split(self.query.forward(queries, pass)?, q_len)?; // (b, n, q, d)
-        let k = split(self.key.forward(x, pass)?, t)?; // (b, n, t, d)
-        let v = split(self.value.forward(x, pass)?, t)?; // (b, n, t, d)
         // libtorch's flash kernel does not take dropout on the CPU, and its own dropout draws from the process's generator.
-        let (mixed, weights) = if pass.attentions || pass.drops(self.dropout) {
+        let explicit = pass.attentions || pass.drops(self.dropout);
+        // In bfloat16 that kernel prepares a product of its own for every head of every sequence on the CPU.
+        let kind = if explicit || x.device().is_cuda() { pass.kind } else { Kind::Float };
+        let (q, k, v) = self.project(queries, x, kind, pass)?;
+        let (mixed, weights) = if explicit {
             let (mixed, weights) = explicit_attention(&q, &k, &v, mask, |weights| pass.dropout(weights, self.dropout))?;
             (mixed, pass.attentions.then_some(weights))
         } else {
@@ -292,6 +291,28 @@ impl SelfAttention {
         };
         let mixed = mixed.f_transpose(1, 2)?.f_reshape([b, q_len, h])?; // (b, q, h)
         Ok((mixed, weights))
+    }
+
+    /// Queries (b, n, q, d), keys and values (b, n, t, d), of this kind.
+    fn project(&self, queries: &Tensor, x: &Tensor, kind: Kind, pass: &Pass) -> Result<(Tensor, Tensor, Tensor)> {
+        let (b, t, h) = x.size3()?;
+        let d = h / self.heads;
+        let maps = [&self.query, &self.key, &self.value];
+        if std::ptr::eq(queries, x) && maps.iter().all(|map| map.is_plain()) {
+            // One product in place of three, and one gradient of x in place of a sum of three.
+            let stacked = |of: fn(&Linear) -> &Tensor| Tensor::f_cat(&maps.map(of), 0);
+            let (weight, bias) = (stacked(|map| &map.weight)?, stacked(|map| &map.bias)?); // (3h, h), (3h)
+            let y = linear(x, &weight, Some(&bias), pass)?.f_to_kind(kind)?; // (b, t, 3h)
+            let y = y.f_view([b, t, 3, self.heads, d])?.f_permute([2, 0, 3, 1, 4])?; // (3, b, n, t, d)
+            let [q, k, v] =
+                <[Tensor; 3]>::try_from(y.f_unbind(0)?).map_err(|_| anyhow!("three maps give three parts"))?;
+            return Ok((q, k, v));
+        }
+        let project = |map: &Linear, x: &Tensor| -> Result<Tensor> {
+            let y = map.forward(x, pass)?.f_to_kind(kind)?; // (b, …, h)
+            Ok(y.f_view([b, -1, self.heads, d])?.f_transpose(1, 2)?)
+        };
+        Ok((project(&self.query, queries)?, project(&self.key, x)?, project(&self.value, x)?))
     }
 }
 
