@@ -37,6 +37,24 @@ demo: build ## Run the main job on the built-in world into runs/demo (SEEDS=1 fo
 	target/debug/recyclable reproduce --profile tiny --seeds $(SEEDS) --precision $(PRECISION) --out runs/demo
 	@echo "The report: runs/demo/report.html, runs/demo/report.md and, for machines, runs/demo/report.json"
 
+# `make bench BENCH_ARGS="--only mlm-128 --rounds 3"` runs a part; RECYCLABLE_DATA names the folder of real tasks.
+BENCH_PYTHON ?= .venv-test/bin/python
+BENCH = $(BENCH_PYTHON) -B benches/bench.py $(if $(BENCH_BINARY),--binary $(BENCH_BINARY)) $(BENCH_ARGS)
+
+.PHONY: bench-build
+bench-build: setup
+	cargo build $(LOCKED) --bin recyclable-speed
+
+.PHONY: bench
+bench: setup-test bench-build ## Race the library against transformers on this CPU (30 minutes), into benches/results.json
+	$(BENCH)
+
+# On a machine without Rust: BENCH_BINARY=recyclable-speed, built and stripped elsewhere against the same libtorch, and
+# BENCH_PYTHON=python3 with the torch and transformers of requirements-test.txt.
+.PHONY: bench-gpu
+bench-gpu: $(if $(BENCH_BINARY),,setup-test bench-build) ## The same on a CUDA device, with the shape of roberta-base
+	$(BENCH) --gpu
+
 .PHONY: notebooks-setup
 notebooks-setup: ## Make what the notebooks need: JupyterLab, the Rust kernel, its compile cache (10 minutes the first time)
 	@scripts/notebooks.sh

@@ -1,0 +1,301 @@
+"""Runs the benchmarks: our program and its peers take turns on the same inputs, medians and ratios go to benches/results.json.
+
+    make bench                     every CPU job, 5 rounds; see benches/README.md
+    make bench-gpu                 the CUDA jobs; BENCH_BINARY names a program that was built elsewhere, BENCH_PYTHON a Python
+    bench.py --only mlm-256 …      these jobs; rows of other jobs stay as they are in the results
+
+Workers live as long as their job. One works, the others wait for a line and take no processor time.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import floors
+import report
+from jobs import JOBS
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+PEER = HERE / "peer.py"
+SOURCES = ["src", ":(exclude)src/bin", "build.rs", "Cargo.toml", "Cargo.lock"]  # as in build.rs
+ALLOCATOR = ["MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"]
+DEMO_TARGET = 600  # seconds
+
+
+class Failed(Exception):
+    pass
+
+
+class Side:
+    """How one side's programs are started."""
+
+    def __init__(self, program, library_path=None):
+        self.program, self.library_path = program, library_path
+
+    def environment(self, job):
+        env = dict(os.environ, HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
+        # libtorch of the program and torch of this Python must not meet in one process.
+        env.pop("LD_LIBRARY_PATH", None)
+        if self.library_path:
+            env["LD_LIBRARY_PATH"] = self.library_path
+        if job.threads:
+            env["OMP_NUM_THREADS"] = str(job.threads)
+        if job.fresh:
+            for name in ALLOCATOR:
+                env.pop(name, None)
+        if any(row.measure == "extra" for row in job.rows):
+            # Memory that was given back must not serve what is measured.
+            env.update({name: "65536" for name in ALLOCATOR})
+        return env
+
+    def start(self, job, folder, *arguments, **pipes):
+        log = open(folder / "log.txt", "a")
+        return subprocess.Popen(
+            [*self.program, *arguments], env=self.environment(job), stderr=log, stdout=subprocess.PIPE, text=True, cwd=ROOT, **pipes
+        )
+
+    def run(self, job, folder, *arguments):
+        process = self.start(job, folder, *arguments)
+        output, _ = process.communicate()
+        if process.returncode:
+            raise Failed(f"{' '.join(map(str, arguments))} failed: {last_words(folder)}")
+        return output
+
+
+class Worker:
+    def __init__(self, side, job, folder, way):
+        self.way, self.folder, self.rounds = way, folder, []
+        self.process = side.start(job, folder, "work", str(folder / "spec.json"), job.device, way, stdin=subprocess.PIPE)
+        self.about = self.answer()
+
+    def answer(self):
+        line = self.process.stdout.readline()
+        if not line:
+            self.process.wait()
+            raise Failed(f"{self.way} ended with {self.process.returncode}: {last_words(self.folder)}")
+        return json.loads(line)
+
+    def go(self, steps):
+        self.process.stdin.write(f"go {steps}\n")
+        self.process.stdin.flush()
+        return self.answer()
+
+    def stop(self):
+        self.process.stdin.close()
+        self.process.stdout.close()
+        try:
+            self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def last_words(folder):
+    lines = (folder / "log.txt").read_text().strip().splitlines()
+    return lines[-1] if lines else "it said nothing"
+
+
+def check(job, folder, ours, theirs):
+    """Both sides take the same updates without dropout; their losses must agree."""
+    spec = str(folder / "spec.json")
+    mine, peers = (json.loads(side.run(job, folder, "check", spec, job.device)) for side in (ours, theirs))
+    tolerance = {"first": 1e-4 if job.device == "cpu" else 1e-3, "early": 1e-2, "late": 1e-2}
+    for when, allowed in tolerance.items():
+        difference = abs(mine[when] - peers[when])
+        print(f"  check: {when} loss {mine[when]:.6f}, peer {peers[when]:.6f}, difference {difference:.1e} (≤ {allowed:.0e})")
+        if not difference <= allowed:
+            raise Failed(f"the two sides do not compute the same: {when} losses {mine[when]} and {peers[when]}")
+
+
+def play(job, folder, ours, theirs, rounds):
+    """Lets the workers take turns; returns them by (is ours, way), each with the answers of its rounds."""
+    ways = {(True, row.ours): None for row in job.rows} | {(False, row.peer): None for row in job.rows}
+    ways = sorted(ways, key=lambda way: not way[0])
+    side = {True: ours, False: ours if job.peers_are_ours else theirs}
+    workers = {}
+    try:
+        for turn in range(rounds):
+            for key in ways:
+                if key not in workers or job.fresh:
+                    before = workers.get(key)
+                    workers[key] = Worker(side[key[0]], job, folder, key[1])
+                    workers[key].rounds = before.rounds if before else []
+                    if not job.fresh:
+                        workers[key].go(job.warmup)
+                workers[key].rounds.append(workers[key].go(job.steps))
+                if job.fresh:
+                    workers[key].stop()
+            spent = ", ".join(f"{way} {workers[mine, way].rounds[-1]['seconds']:.2f} s" for mine, way in ways)
+            print(f"  round {turn + 1}: {spent}", flush=True)
+        return workers
+    finally:
+        for worker in workers.values():
+            if not worker.process.stdin.closed:
+                worker.stop()
+
+
+def measured(job, row, mine, peer, theta_mb):
+    """The ratio, and ours and theirs in the row's unit, of one round's answers or of medians."""
+    rate = [side["units"] / side["seconds"] for side in (mine, peer)]
+    match row.measure:
+        case "speed":
+            return rate[0] / rate[1], *rate
+        case "time":
+            return mine["seconds"] / peer["seconds"], mine["seconds"], peer["seconds"]
+        case "peak":
+            return mine["peak_rss_mb"] / peer["peak_rss_mb"], mine["peak_rss_mb"], peer["peak_rss_mb"]
+        case "extra":
+            return (mine["peak_rss_mb"] - peer["peak_rss_mb"]) / theta_mb, mine["peak_rss_mb"], peer["peak_rss_mb"]
+        case "mfu":
+            executed = floors.step(job.spec)["flops"] / (job.spec["batch"] * job.spec["tokens"])  # a token
+            return rate[0] * executed / rate[1], rate[0] * executed / 1e12, rate[1] / 1e12
+
+
+def median(rounds):
+    return {key: statistics.median(turn[key] for turn in rounds) for key in ("seconds", "units", "peak_rss_mb")}
+
+
+def rows_of(job, workers, folder, facts):
+    theta = folder / "a.safetensors"
+    theta_mb = theta.stat().st_size / 1e6 if theta.exists() else None
+    for row in job.rows:
+        mine, peer = workers[True, row.ours], workers[False, row.peer]
+        ratio, ours, theirs = measured(job, row, median(mine.rounds), median(peer.rounds), theta_mb)
+        each = [measured(job, row, *pair, theta_mb)[0] for pair in zip(mine.rounds, peer.rounds)]
+        higher, target = row.measure in ("speed", "mfu"), row.target[0 if facts["bf16"] else 1]
+        losses = [None if None in given else statistics.fmean(given) for given in ([turn["loss"] for turn in side.rounds] for side in (mine, peer))]
+        if None not in losses:
+            apart = abs(losses[0] / losses[1] - 1)
+            print(f"  loss: {row.ours} {losses[0]:.4f}, {row.peer} {losses[1]:.4f}")
+            if not apart <= job.loss_tolerance:
+                raise Failed(f"{row.name}: the losses of {row.ours} ({losses[0]:.4f}) and {row.peer} ({losses[1]:.4f}) are not close")
+        yield dict(
+            job=row.name, peer=row.peer, device=job.device, ratio=ratio, target=target, higher_is_better=higher, n=len(each),
+            spread=[min(each), max(each)], unit={"mfu": "TFLOP/s", "extra": "MB", "time": "s"}.get(row.measure, job.unit),
+            ours=ours, theirs=theirs, met=ratio >= target if higher else ratio <= target, losses=losses,
+            precision=[mine.about["precision"], peer.about["precision"]], threads=[mine.about["threads"], peer.about["threads"]],
+            target_for="bf16" if facts["bf16"] else "no bf16", **stamp(facts, mine.about["versions"] | peer.about["versions"]),
+        )
+
+
+def stamp(facts, versions):
+    now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return dict(date=now, machine=facts["machine"], versions=dict(python=sys.version.split()[0], **versions))
+
+
+def missing(job, reason, facts):
+    """Rows of a job that could not be measured."""
+    print(f"  not measured: {reason}")
+    for row in job.rows:
+        yield dict(
+            job=row.name, peer=row.peer, device=job.device, ratio=None, target=row.target[0 if facts["bf16"] else 1],
+            higher_is_better=row.measure in ("speed", "mfu"), n=0, spread=None, unit=job.unit, ours=None, theirs=None, met=None,
+            missing=reason, **stamp(facts, {}),
+        )
+
+
+def demo(run_it, facts):
+    """The time of `make demo`: of a run of these sources that is there, or of a new one."""
+    path = ROOT / "runs/demo/report.json"
+    if run_it:
+        subprocess.run(["make", "demo", "SEEDS=5"], cwd=ROOT, check=True)
+    found = json.loads(path.read_text()) if path.exists() else None
+    if not found or found["seeds"] != 5 or found["profile"] != "tiny" or not same_sources(found["commit"]):
+        print("demo: runs/demo holds no run of 5 seeds by this commit: `make demo`, or `make bench BENCH_ARGS=--demo`, makes one")
+        return []
+    row = dict(
+        job="demo", peer="-", device="cpu", ratio=found["seconds"], target=DEMO_TARGET, higher_is_better=False, n=1,
+        spread=[found["seconds"]] * 2, unit="s", ours=found["seconds"], theirs=None, met=found["seconds"] <= DEMO_TARGET,
+    )
+    return [row | stamp(facts, dict(recyclable=found["commit"])) | dict(date=found["date"], machine=found["machine"])]
+
+
+def same_sources(commit):
+    return subprocess.run(["git", "diff", "--quiet", commit, "--", *SOURCES], cwd=ROOT, stderr=subprocess.DEVNULL).returncode == 0
+
+
+def about_machine(device):
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    read = lambda key: next((line.split(":", 1)[1].strip() for line in lines if line.startswith(key)), "")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    machine = f"{read('model name')}, {os.cpu_count()} logical cores, {memory:.0f} GB memory"
+    bf16 = bool({"avx512_bf16", "amx_bf16"} & set(read("flags").split()))
+    if device == "cuda":
+        ask = "import torch; print(torch.cuda.get_device_name() if torch.cuda.is_available() else '')"
+        name = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True).stdout.strip()
+        if not name:
+            sys.exit("error: torch finds no CUDA device here, so nothing was measured")
+        machine, bf16 = f"{name}; {machine}", True
+    return dict(machine=machine, bf16=bf16)
+
+
+def sides(binary, device):
+    if not binary.exists():
+        sys.exit(f"error: there is no {binary}: `make bench-build` makes it, or name one with BENCH_BINARY")
+    library_path = None
+    if device == "cuda":  # a program from elsewhere finds libtorch where this Python has it
+        ask = "import pathlib, torch; print(pathlib.Path(torch.__file__).parent / 'lib')"
+        library_path = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True).stdout.strip()
+    return Side([str(binary)], library_path), Side([sys.executable, str(PEER)])
+
+
+def measure(job, work, data, ours, theirs, rounds, facts):
+    folder = work / job.name
+    folder.mkdir(parents=True)
+    spec = dict(job.spec)
+    if job.data:
+        place = data / job.data
+        if not place.is_dir():
+            return list(missing(job, f"{place} is not there: --data or RECYCLABLE_DATA names the folder with its tasks", facts))
+        spec["task"] = str(place.resolve())
+    (folder / "spec.json").write_text(json.dumps(spec))
+    ours.run(job, folder, "prepare", str(folder / "spec.json"))
+    if job.checked:
+        check(job, folder, ours, theirs)
+    return list(rows_of(job, play(job, folder, ours, theirs, rounds), folder, facts))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gpu", action="store_true", help="the CUDA jobs instead of those of the CPU")
+    parser.add_argument("--only", nargs="+", metavar="JOB", help=f"of {', '.join(job.name for job in JOBS)}")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, help="of a repetition, for a quick look; the job's own number otherwise")
+    parser.add_argument("--demo", action="store_true", help="run `make demo` with 5 seeds as well")
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("RECYCLABLE_DATA", ROOT / "../shared/data")))
+    parser.add_argument("--binary", type=Path, default=ROOT / "target/debug/recyclable-speed")
+    parser.add_argument("--out", type=Path, default=HERE, help="folder for results.json and results.md")
+    options = parser.parse_args()
+    device = "cuda" if options.gpu else "cpu"
+    chosen = [job for job in JOBS if job.device == device and (job.name in options.only if options.only else job.default)]
+    unknown = set(options.only or []) - {job.name for job in chosen} - {"demo"}
+    if unknown or options.rounds < 1:
+        parser.error(f"no job of the {device} is named {', '.join(sorted(unknown))}" if unknown else "--rounds must be positive")
+    facts, failures = about_machine(device), 0
+    ours, theirs = sides(options.binary.resolve(), device)
+    results = report.Results(options.out)
+    with tempfile.TemporaryDirectory(prefix="recyclable-bench-") as work:
+        for job in chosen:
+            print(f"{job.name}: {job.spec}", flush=True)
+            job.steps = options.steps or job.steps
+            try:
+                rows = measure(job, Path(work), options.data, ours, theirs, options.rounds, facts)
+            except Failed as problem:
+                failures += 1
+                rows = list(missing(job, str(problem), facts))
+            results.add(rows)  # after every job, so that an interruption loses little
+    if device == "cpu" and (options.demo or not options.only or "demo" in options.only):
+        results.add(demo(options.demo, facts))
+    print("\n" + results.text())
+    sys.exit(1 if failures else 0)
+
+
+if __name__ == "__main__":
+    main()
