@@ -16,6 +16,7 @@ mod pretraining;
 pub mod profile;
 pub mod report;
 mod reproduce;
+mod resample;
 mod run_folder;
 mod runs;
 mod show;

@@ -4,7 +4,8 @@ use anyhow::{Context, Result};
 
 use super::claims::{self, ByPair, Claim};
 use super::pilots::{Comparison, Pair, Relation, pairs};
-use super::summary::{RESAMPLES, Summary, by_text};
+use super::resample::{RESAMPLES, by_text};
+use super::summary::Summary;
 use crate::analysis::rise;
 use crate::display::Cell;
 use crate::stats::{self, Interval};
