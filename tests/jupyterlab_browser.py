@@ -28,8 +28,9 @@ from notebook_files import code_cells, find, read, report  # noqa: E402
 WIDTH, HEIGHT, TALLEST = 1200, 900, 9000
 SETTINGS = {
     # The notebooks in the repository stay as they are, and every cell is in the page, not just the visible ones.
+    # Nor is there an empty page below the last cell: what has been run would be scrolled up into it, out of the picture.
     "docmanager-extension/plugin": {"autosave": False},
-    "notebook-extension/tracker": {"windowingMode": "none"},
+    "notebook-extension/tracker": {"windowingMode": "none", "scrollPastEnd": False},
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
 }
 
@@ -47,6 +48,16 @@ SEEN = """
     problems: ["stderr", "error"].flatMap(kind => outputs(`[data-mime-type="application/vnd.jupyter.${kind}"]`))
       .map(output => output.innerText.slice(0, 400)),
   };
+})()
+"""
+
+# Running a notebook leaves it scrolled to its end. From its beginning, and on if need be, to the first figure.
+SCROLL_TO_FIGURES = """
+(() => {
+  const panel = ".jp-NotebookPanel:not(.lm-mod-hidden)";
+  document.querySelectorAll(`${panel} .jp-WindowedPanel-outer`).forEach(outer => { outer.scrollTop = 0; });
+  const figure = document.querySelector(`${panel} .jp-OutputArea-output :is(img, svg)`);
+  if (figure) figure.scrollIntoView({ block: "nearest", behavior: "instant" });
 })()
 """
 
@@ -116,6 +127,8 @@ async def picture(page, path):
     )
     await page.size(WIDTH, max(HEIGHT, min(int(height) + 200, TALLEST)))
     await asyncio.sleep(1)
+    await page.evaluate(SCROLL_TO_FIGURES)
+    await asyncio.sleep(0.5)
     await page.picture(path)
 
 
