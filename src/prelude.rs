@@ -4,8 +4,9 @@ pub use anyhow::{Context, Result};
 pub use tch::{Device, Tensor};
 
 pub use crate::analysis::{
-    CurveConfig, InsideUpgrade, PlaneConfig, Route, Tuned, angle_to_upgrade, attention_maps, compare_paths, distance,
-    head_similarity, hidden_state_similarity, linear_path, plane, scale_search, train_curve, triangle,
+    CurveConfig, InsideUpgrade, PlaneConfig, Route, Tuned, angle_to_upgrade, attention_maps, compare_layers,
+    compare_paths, distance, head_similarity, hidden_state_similarity, linear_path, plane, scale_search, train_curve,
+    triangle,
 };
 pub use crate::device::{Precision, default_device, device};
 pub use crate::display::{Axis, Bundle, Figure, Point, Progress, Show, Table, show_all};

@@ -76,6 +76,9 @@ fn the_forgetting_matrix_has_a_row_a_version_and_a_column_a_corpus() -> Result<(
     assert_eq!(table.rows[2][2], Cell::Empty(()), "M_1 on news was not measured");
     assert_eq!(lineage.table()?.rows.len(), 4);
     assert_eq!(lineage.adapted_table("M_0")?.rows.len(), 1);
+    lineage.save_version("never_asked", &version(4)?, VersionRecord::default())?;
+    assert_eq!(lineage.forgetting()?, table, "a version without losses has no row");
+    assert_eq!(lineage.table()?.rows.len(), 5);
     Ok(())
 }
 

@@ -1,10 +1,11 @@
-//! Paths beside each other: which ends are joined without a barrier?
+//! Results beside each other: which ends are joined without a barrier, whose layers hold the same?
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 
-use super::ModePath;
+use super::hidden_states::name as layer_name;
 use super::path::unbroken;
-use crate::display::{Axis, Bundle, Cell, Column, Figure, Table};
+use super::{LayerSimilarity, ModePath};
+use crate::display::{Axis, Bundle, Cell, Column, Figure, Point, Table};
 
 /// Accuracy along several paths on one split in one figure, and their barriers: say adjacent versions and the independent control.
 ///
@@ -56,4 +57,33 @@ pub fn compare_paths(paths: &[(&str, &ModePath)], split: &str) -> Result<Bundle>
     let caption =
         format!("On {split}. A flat line is a path without a barrier: both ends lie in one region of low loss.");
     Ok(Bundle::new().figure(figure.caption(caption)).table(table.caption(notes.join(" "))))
+}
+
+/// CKA over the layers of several comparisons in one figure: say one model against its successor and against a stranger.
+///
+/// ```no_run
+/// # fn main() -> anyhow::Result<()> {
+/// # let (near, far) = unimplemented!();
+/// recyclable::analysis::compare_layers(&[("the next version", near), ("independent model", far)])?
+/// # ; Ok(()) }
+/// ```
+///
+/// Errors: nothing to compare, two of one name, models of other depths.
+pub fn compare_layers(layers: &[(&str, &LayerSimilarity)]) -> Result<Figure> {
+    let Some((first, known)) = layers.first() else { bail!("there are no layers to compare") };
+    let (depth, tokens) = (known.cka.len(), layers.iter().map(|(_, found)| found.tokens).min().unwrap_or_default());
+    let x = Axis::new("hidden state").names((0..depth).map(layer_name));
+    let mut figure = Figure::lines("layers", "Similarity of hidden states", x, Axis::new("CKA"));
+    let mut caption = format!("Debiased linear CKA over {tokens} tokens.");
+    for (at, (name, found)) in layers.iter().enumerate() {
+        ensure!(!layers[..at].iter().any(|(known, _)| known == name), "two models are called {name:?}: rename one");
+        let states = found.cka.len();
+        ensure!(states == depth, "{name} has {states} hidden states, {first} has {depth}: they cannot be compared");
+        let points = found.cka.iter().enumerate().map(|(layer, &cka)| Point::new(layer as f64, cka)).collect();
+        figure = figure.line(*name, points);
+        if let Some(warning) = &found.warning {
+            caption += &format!(" {name}: {warning}");
+        }
+    }
+    Ok(figure.caption(caption))
 }

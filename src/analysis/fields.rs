@@ -22,12 +22,13 @@ impl HeadSimilarity {
 }
 
 impl AttentionMaps {
-    /// One head's map: where each token (row) looks. Errors when there is no such head.
-    pub fn figure(&self, layer: usize, head: usize) -> Result<Figure> {
+    /// One head's map: where each token (row) looks; `model` is what the title calls the model. Errors when there is no such head.
+    pub fn figure(&self, model: &str, layer: usize, head: usize) -> Result<Figure> {
         let rows = self.map(layer, head)?.iter().map(|row| row.iter().map(|&weight| f64::from(weight)));
         let field = Field::new("attention weight", rows).range(0.0, 1.0);
         let axis = |label: &str| Axis::new(label).names(self.tokens.iter().map(String::as_str));
-        let (id, title) = (format!("attention-{layer}-{head}"), format!("Attention of layer {layer}, head {head}"));
+        let id = format!("attention-{layer}-{head}");
+        let title = format!("Attention of {model}: layer {layer}, head {head}");
         let figure = Figure::field(id, title, axis("attended token"), axis("attending token"), field);
         Ok(match self.truncated {
             true => figure.caption("The text was cut off at the model's last position."),

@@ -99,7 +99,8 @@ impl LayerSimilarity {
     }
 }
 
-fn name(layer: usize) -> String {
+/// What the axis calls a hidden state: 0 is the embeddings' output.
+pub(super) fn name(layer: usize) -> String {
     if layer == 0 { "embeddings".to_string() } else { format!("layer {}", layer - 1) }
 }
 

@@ -24,7 +24,7 @@ mod show;
 pub use attention_maps::{AttentionMaps, attention_maps};
 pub use attention_rows::AttentionRows;
 pub use cka::linear_cka;
-pub use compare::compare_paths;
+pub use compare::{compare_layers, compare_paths};
 pub use compatibility::{Flips, InsideUpgrade, ScaleSearch, Triangle, scale_search, triangle};
 pub use curve::{Curve, CurveConfig, train_curve};
 pub use distance::{Distance, Distances, PartDistance, angle_to_upgrade, distance};

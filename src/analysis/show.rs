@@ -64,7 +64,7 @@ impl Show for CurveConfig {
 impl Show for Plane {
     fn show(&self) -> Result<Bundle> {
         let caption = format!(
-            "Each cell is a model on the plane through the three, scored on {}. Where no dark valley lies between them, one region holds all.",
+            "Each cell is a model on the plane through the three, scored on {}. Where no dark wall stands between them, one region holds all.",
             self.split
         );
         Ok(Bundle::new().figure(self.figure().caption(caption)))
@@ -160,13 +160,15 @@ impl Show for AttentionMaps {
         }
         let sharpest = heads().min_by(|a, b| entropy(a.2).total_cmp(&entropy(b.2)));
         let (layer, head, _) = sharpest.context("there is no attention to show: the model has no heads")?;
-        let mut figure = self.figure(layer, head)?;
+        let mut figure = self.figure("this model", layer, head)?;
         if let Plot::Field(field) = &mut figure.plot {
             // Over many tokens no weight is near 1: the largest is the lightest.
             field.range = None;
         }
-        let caption =
-            format!("The head whose attention is sharpest; `figure(layer, head)` draws any other. {}", figure.caption);
+        let caption = format!(
+            "The head whose attention is sharpest; `figure(model, layer, head)` draws any other. {}",
+            figure.caption
+        );
         Ok(Bundle::new().figure(figure.caption(caption)).table(table))
     }
 }
@@ -233,7 +235,7 @@ crate::displayable!(ScaleSearch, InsideUpgrade);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analysis::{Route, compare_paths};
+    use crate::analysis::{Route, compare_layers, compare_paths};
     use crate::train::Scores;
 
     /// A path whose accuracy is this function of μ.
@@ -263,6 +265,26 @@ mod tests {
         assert!(refused(&[("a", &flat), ("a", &valley)], "dev").contains("two paths are called \"a\""));
         assert!(refused(&[], "dev").contains("no paths"));
         assert!(refused(&[("a", &flat)], "test").contains("not evaluated on test"));
+        Ok(())
+    }
+
+    #[test]
+    fn layers_of_several_models_share_a_figure_and_keep_their_warnings() -> Result<()> {
+        let layers = |cka: &[f64], warning: Option<&str>| LayerSimilarity {
+            cka: cka.to_vec(),
+            tokens: 500,
+            hidden_sizes: [32, 32],
+            warning: warning.map(String::from),
+        };
+        let (near, far) = (layers(&[0.9, 0.8], None), layers(&[0.7, 0.2], Some("Only a few tokens.")));
+        let figure = compare_layers(&[("M_1", &near), ("M_IND", &far)])?;
+        assert!(figure.caption.contains("500 tokens") && figure.caption.contains("M_IND: Only a few tokens."));
+        let text = figure.show()?.to_text();
+        assert!(text.lines().any(|line| line.starts_with("M_IND") && line.contains("0.2")), "{text}");
+        let refused = |layers: &[(&str, &LayerSimilarity)]| compare_layers(layers).unwrap_err().to_string();
+        assert!(refused(&[]).contains("no layers"));
+        assert!(refused(&[("a", &near), ("a", &far)]).contains("two models are called \"a\""));
+        assert!(refused(&[("a", &near), ("b", &layers(&[0.5], None))]).contains("b has 1 hidden states, a has 2"));
         Ok(())
     }
 

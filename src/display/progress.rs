@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::thousands;
 
-/// How many lines a run writes to a log at most (besides its last).
+/// How many lines a run writes to a log at most, where nobody asks for others ([`Progress::lines`]).
 pub const LINES_A_RUN: u64 = 20;
 /// The shortest time between two lines of one run.
 const BETWEEN_LINES: Duration = Duration::from_secs(2);
@@ -92,6 +92,8 @@ pub struct Progress {
     unit: &'static str,
     total: u64,
     face: Face,
+    /// How many lines it writes to a log at most.
+    most_lines: u64,
     state: Mutex<State>,
     /// Where lines go; tests listen here.
     out: fn(&str),
@@ -118,6 +120,12 @@ impl Progress {
         Self::with_face(String::new(), 0, "steps", Face::Silent)
     }
 
+    /// At most this many lines in a log, instead of [`LINES_A_RUN`]: for one of many pieces of work.
+    pub fn lines(mut self, most: u64) -> Self {
+        self.most_lines = most;
+        self
+    }
+
     /// Work inside this work: a bar of its own in a terminal, nothing in a log, where the outer lines are enough.
     pub fn child(&self, label: impl Into<String>, total: usize) -> Progress {
         let (label, depth) = (label.into(), self.depth + 1);
@@ -134,7 +142,8 @@ impl Progress {
     fn with_face(label: String, total: usize, unit: &'static str, face: Face) -> Self {
         let state =
             State { step: 0, began: Instant::now(), began_at: None, last_line: None, lines: 0, finished: false };
-        Self { label, unit, total: total as u64, face, state: Mutex::new(state), out: whole_line, depth: 0 }
+        let (total, state) = (total as u64, Mutex::new(state));
+        Self { label, unit, total, face, most_lines: LINES_A_RUN, state, out: whole_line, depth: 0 }
     }
 
     #[cfg(feature = "cli")]
@@ -202,7 +211,7 @@ impl Progress {
         match &self.face {
             Face::Silent => {}
             Face::Lines => {
-                let due = state.step.saturating_mul(LINES_A_RUN) / self.total.max(1);
+                let due = state.step.saturating_mul(self.most_lines) / self.total.max(1);
                 let rested = state.last_line.is_none_or(|last| last.elapsed() >= BETWEEN_LINES);
                 if due <= state.lines || !rested || state.step >= self.total {
                     return;
@@ -286,16 +295,19 @@ mod tests {
     }
 
     #[test]
-    fn slow_work_writes_at_most_twenty_lines() {
+    fn slow_work_writes_at_most_twenty_lines_or_as_many_as_it_is_told() {
         static LINES: AtomicU8 = AtomicU8::new(0);
-        let progress = listening(300, |_| {
+        let count = |_: &str| {
             LINES.fetch_add(1, Ordering::Relaxed);
-        });
-        for _ in 0..300 {
-            progress.state.lock().unwrap().last_line = None;
-            progress.advance("");
+        };
+        for (progress, written) in [(listening(300, count), 19), (listening(300, count).lines(5), 4)] {
+            LINES.store(0, Ordering::Relaxed);
+            for _ in 0..300 {
+                progress.state.lock().unwrap().last_line = None;
+                progress.advance("");
+            }
+            assert_eq!(LINES.load(Ordering::Relaxed), written, "one more is the last line, written by finish");
         }
-        assert_eq!(LINES.load(Ordering::Relaxed), 19, "the twentieth is the last line, written by finish");
     }
 
     #[test]

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Column, Table};
 
-/// Every field of a configuration in the order of its declaration, inner fields named `outer.inner`. Fields that differ from
-/// `default` have that beside them.
+/// Every field of a configuration in the order of its declaration, inner fields named `outer.inner`, those of configurations in a
+/// list `list[0].inner`; lists of plain values stand in one row. Fields that differ from `default` have that beside them.
 pub fn settings<T: Serialize>(title: &str, config: &T, default: Option<&T>) -> Result<Table> {
     let rows = flattened(config).with_context(|| format!("{title} cannot be listed"))?;
     let defaults = default.map(flattened).transpose()?;
@@ -40,6 +40,7 @@ fn flattened<T: Serialize>(config: &T) -> Result<Vec<(String, String)>> {
 /// JSON that keeps the order of its fields.
 enum Node {
     Fields(Vec<(String, Node)>),
+    List(Vec<Node>),
     Value(String),
 }
 
@@ -52,6 +53,11 @@ impl Node {
                     node.flatten(&name, rows);
                 }
             }
+            Node::List(inner) if inner.iter().any(|node| matches!(node, Node::Fields(_))) => {
+                for (at, node) in inner.into_iter().enumerate() {
+                    node.flatten(&format!("{prefix}[{at}]"), rows);
+                }
+            }
             other => {
                 let name = if prefix.is_empty() { "value" } else { prefix };
                 rows.push((name.to_string(), other.inline()));
@@ -59,10 +65,12 @@ impl Node {
         }
     }
 
-    /// On one line, for lists of fields.
+    /// On one line.
     fn inline(&self) -> String {
         match self {
             Node::Value(value) => value.clone(),
+            Node::List(inner) if inner.is_empty() => "–".to_string(),
+            Node::List(inner) => inner.iter().map(Node::inline).collect::<Vec<_>>().join(", "),
             Node::Fields(fields) => {
                 let inner: Vec<String> =
                     fields.iter().map(|(name, node)| format!("{name}: {}", node.inline())).collect();
@@ -115,9 +123,9 @@ impl<'de> Visitor<'de> for NodeVisitor {
     fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Node, A::Error> {
         let mut inner = Vec::new();
         while let Some(node) = sequence.next_element::<Node>()? {
-            inner.push(node.inline());
+            inner.push(node);
         }
-        Ok(Node::Value(if inner.is_empty() { "–".to_string() } else { inner.join(", ") }))
+        Ok(Node::List(inner))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {
@@ -158,6 +166,16 @@ mod tests {
         assert_eq!(rows[1], ["inner.on", "yes", ""]);
         assert_eq!(rows[2], ["inner.limit", "–", ""]);
         assert_eq!(rows[3], ["names", "a, b", ""]);
+        Ok(())
+    }
+
+    #[test]
+    fn configurations_in_a_list_have_a_row_for_each_field() -> Result<()> {
+        let table = settings("Dials", &vec![outer(1.0), outer(2.0)], None)?;
+        let rows = table.texts();
+        assert_eq!(rows.len(), 8);
+        assert_eq!(rows[1], ["[0].inner.on", "yes"]);
+        assert_eq!(rows[7], ["[1].names", "a, b"]);
         Ok(())
     }
 

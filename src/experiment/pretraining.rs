@@ -21,19 +21,20 @@ use crate::train::{PretrainConfig, held_out_loss, pretrain};
 ///
 /// On the CPU the independent model is pre-trained beside the lineage, with half the threads each: two small models on a core
 /// each are faster than one after the other on two cores. It is ready when the upgrades have but begun: its threads go on with
-/// `meanwhile`, which is to return soon after the flag is set.
+/// `meanwhile`, which is to return soon after the flag is set. In a log each version gets about this many `lines`.
 pub(crate) fn pretrain_lineage(
     profile: &Profile,
     materials: &Materials,
     lineage: &Lineage,
     index: usize,
     place: Compute,
+    lines: u64,
     meanwhile: impl FnOnce(&AtomicBool) -> Result<()> + Send,
 ) -> Result<()> {
     let own_seed = |purpose: &str| lineage_seed(profile, index, purpose);
     let config = architecture(profile, materials);
     let fresh = |purpose: &str| Version::new(&config, &materials.tokenizer, own_seed(purpose));
-    let stage = Stage { profile, materials, lineage, device: place.device };
+    let stage = Stage { profile, materials, lineage, device: place.device, lines };
     if !lineage.has_version(UNTRAINED) {
         lineage.save_version(
             UNTRAINED,
@@ -108,6 +109,8 @@ struct Stage<'a> {
     materials: &'a Materials,
     lineage: &'a Lineage,
     device: Device,
+    /// Of progress in a log, for each version.
+    lines: u64,
 }
 
 impl Stage<'_> {
@@ -124,7 +127,7 @@ impl Stage<'_> {
             return Ok(());
         }
         let config = PretrainConfig { seed, precision: self.profile.precision, ..config.clone() };
-        let progress = Progress::new(format!("pre-train {name}"), config.optimisation.steps);
+        let progress = Progress::new(format!("pre-train {name}"), config.optimisation.steps).lines(self.lines);
         let checkpoint = self.lineage.checkpoint_path(name);
         let run = pretrain(&base()?, corpus, &config, self.device, Some(&checkpoint), &progress)
             .with_context(|| format!("version {name}"))?;

@@ -21,7 +21,7 @@ use super::report::{Report, peak_rss_mb};
 use super::runs::{Run, Source, Way, What};
 use super::summary::Summary;
 use crate::device::device_name;
-use crate::display::progress::say;
+use crate::display::progress::{LINES_A_RUN, say};
 use crate::files::{read_json, write_json};
 use crate::lineage::Lineage;
 
@@ -94,7 +94,7 @@ pub fn reproduce(profile: &Profile, place: Compute, out: &Path) -> Result<Report
             let mut waiting = controls.take_while(|_| !upgraded.load(Ordering::Relaxed));
             waiting.try_for_each(|run| ledger.once(run, |run| perform(&mut bench, run)).map(drop))
         };
-        pretrain_lineage(profile, &materials, lineage, index, place, meanwhile)?;
+        pretrain_lineage(profile, &materials, lineage, index, place, LINES_A_RUN, meanwhile)?;
         write_json(&clock_path, &elapsed())?;
     }
     // Small models fill one core each: as many runs side by side as there are threads. A GPU is one worker's.

@@ -53,7 +53,8 @@ impl Lineage {
         columns.extend(corpora.iter().map(|corpus| Column::number(corpus, 3)));
         let mut table = Table::new("forgetting", "Held-out masked-LM loss after every stage", columns)
             .caption("Nats a masked token, lower is better; every version answers the same questions.");
-        for (name, record) in versions {
+        // A version that was never asked has nothing to say here: the network before any training, say.
+        for (name, record) in versions.into_iter().filter(|(_, record)| !record.held_out.is_empty()) {
             let losses = corpora.iter().map(|corpus| Cell::from(record.held_out.get(corpus).copied()));
             table.push([Cell::from(name), Cell::from(record.corpus)].into_iter().chain(losses));
         }

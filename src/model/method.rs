@@ -185,7 +185,7 @@ mod tests {
     fn a_roberta_base_has_24_adapters_of_37656_parameters() -> Result<()> {
         let tensors = module_tensors(&RobertaConfig::default(), &Method::Adapter(AdapterConfig::default()))?;
         let parameters: i64 = tensors.iter().map(|(_, shape)| shape.iter().product::<i64>()).sum();
-        assert_eq!((tensors.len() / 4, parameters), (24, 903_744)); // paper.md 4.2
+        assert_eq!((tensors.len() / 4, parameters), (24, 903_744)); // the paper's adapters
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
 use tch::Device;
@@ -23,6 +24,9 @@ pub const FAST: &str = "RECYCLABLE_FAST";
 pub const DEVICE: &str = "RECYCLABLE_DEVICE";
 /// The environment variable that names the folder of the course's weights; `course` (or `course-fast`) beside the notebooks otherwise.
 pub const COURSE: &str = "RECYCLABLE_COURSE";
+
+/// How many lines of progress each version gets: six of them are pre-trained in one cell.
+const LINES_A_VERSION: u64 = 5;
 
 /// How often M_0 is upgraded in a fast course.
 const FAST_UPGRADES: usize = 2;
@@ -165,7 +169,8 @@ impl Course {
                     self.lineage.root().display()
                 ));
                 let place = Compute { device: self.device, threads: tch::get_num_threads().max(1) as usize };
-                pretrain_lineage(&self.profile, &self.materials, &self.lineage, 0, place, |_| Ok(()))?;
+                let nothing = |_: &AtomicBool| Ok(());
+                pretrain_lineage(&self.profile, &self.materials, &self.lineage, 0, place, LINES_A_VERSION, nothing)?;
             }
         }
         Ok(self.lineage.clone())
@@ -206,7 +211,8 @@ impl Show for Course {
     fn show(&self) -> Result<Bundle> {
         let mut table = Table::new("course", "This course", vec![Column::text(""), Column::text("")]);
         let versions = self.versions();
-        let made = versions.iter().filter(|name| self.lineage.has_version(name)).count();
+        let all = versions.iter().map(String::as_str).chain(["IND"]);
+        let made = all.filter(|name| self.lineage.has_version(name)).count();
         table.push(["computes on".to_string(), device_name(self.device)]);
         table.push(["threads".to_string(), tch::get_num_threads().to_string()]);
         table.push(["variant".to_string(), self.pick("full", "fast: one seed, fewer versions and points").to_string()]);
@@ -222,6 +228,8 @@ displayable!(Course);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lineage::VersionRecord;
+    use crate::model::RobertaConfig;
 
     #[test]
     fn a_course_opens_without_training_anything_and_says_what_it_has() -> Result<()> {
@@ -233,6 +241,10 @@ mod tests {
         assert_eq!(course.corpus("IND")?, course.corpus("M0")?);
         assert!(!course.lineage.has_version("M0"), "opening must not take minutes");
         assert!(course.to_string().contains("M0 → M1 → M2 and IND, 0 made so far"), "{course}");
+        let tokenizer = course.tokenizer();
+        let stranger = Version::new(&RobertaConfig::tiny(tokenizer.vocab_size() as i64, 8, 16), &tokenizer, 0)?;
+        course.lineage.save_version("IND", &stranger, VersionRecord::default())?;
+        assert!(course.to_string().contains("and IND, 1 made so far"), "{course}");
         let error = course.corpus("M7").unwrap_err().to_string();
         assert!(error.contains("no version M7") && error.contains("M0, M1, M2 and IND"), "{error}");
         assert!(course.task("chess").unwrap_err().to_string().contains("no task chess"));

@@ -12,7 +12,7 @@ use crate::seed;
 
 /// Further points φ(x) = x·θ + (1 − x)·θ_teacher at which α·L_kd + β·L_hidden are taken; gradients reach the student θ alone.
 ///
-/// This is `trainer_adapter_itp_KD_new` of the authors' repository (paper.md 9.3) with one weight for all inner points. No script there
+/// This is `trainer_adapter_itp_KD_new` of the authors' repository with one weight for all inner points. No script there
 /// runs it, and whether the paper's own objective has this term could not be confirmed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

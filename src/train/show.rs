@@ -18,9 +18,8 @@ pub(crate) fn loss_figure(title: &str, losses: &[LossPoint]) -> Figure {
 impl PretrainRun {
     /// Training loss over updates.
     pub fn figure(&self) -> Figure {
-        loss_figure("Masked-LM pre-training", &self.losses).caption(
-            "Nats a masked token, each point the mean of the updates before it. Guessing by word frequency alone is where it starts.",
-        )
+        loss_figure("Masked-LM pre-training", &self.losses)
+            .caption("Nats a masked token, each point the mean of the updates before it.")
     }
 }
 

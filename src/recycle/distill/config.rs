@@ -10,8 +10,8 @@ use crate::recycle::Interpolation;
 /// L = (1 − α)·L_task + α·L_kd + β·L_hidden
 ///
 /// with L_task the cross-entropy with the labels, L_kd = T²·KL(softmax(t/T) ‖ softmax(s/T)) of teacher and student scores t, s,
-/// and L_hidden = ½·mean (H_t − H_s)² over chosen hidden states (paper.md 9.2; `trainer_kd.py` of the authors). With
-/// `interpolation`, α·L_kd + β·L_hidden are taken at points between student and teacher as well.
+/// and L_hidden = ½·mean (H_t − H_s)² over chosen hidden states (the paper's distillation-based recycling;
+/// `trainer_kd.py` of the authors). With `interpolation`, α·L_kd + β·L_hidden are taken at points between student and teacher as well.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DistillConfig {

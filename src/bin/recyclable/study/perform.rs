@@ -135,7 +135,7 @@ pub fn run(arguments: &Study) -> Result<ExitCode> {
             let text = text.clone().or(first).context("the task has no dev text: give one with --text")?;
             let found = studies.attention(version, &text)?;
             let name = format!("attention-{version}-{layer}-{head}");
-            output.show(&name, &found, vec![found.table(*layer, *head)?], vec![found.figure(*layer, *head)?])
+            output.show(&name, &found, vec![found.table(*layer, *head)?], vec![found.figure(version, *layer, *head)?])
         }
         What::Distance { common, ends } => {
             let (studies, output) = common.open()?;
