@@ -1,7 +1,8 @@
 //! Paths between two tuned models: is there a barrier on the way?
 //!
 //! The straight path is θ(μ) = (1 − μ)·θ_a + μ·θ_b over *all* parameters: backbone, modules and head (the paper's
-//! pilot study on mode connectivity; the 26 points are those of the authors' code). Bent ones go through a trained third point, see [`super::curve`].
+//! pilot study on mode connectivity; the 26 points are those of the authors' code). Bent ones go through a trained third
+//! point, see [`super::curve`].
 
 use std::collections::BTreeMap;
 
