@@ -17,10 +17,11 @@ const NATIVE: &str = "src/native/adamw.cpp";
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
-    if let Ok(lib) = std::env::var("DEP_TCH_LIBTORCH_LIB") {
-        println!("cargo::rustc-link-arg=-Wl,-rpath,{lib}");
-        compile_native(Path::new(&lib))?;
-    }
+    let lib = std::env::var("DEP_TCH_LIBTORCH_LIB").map_err(
+        |_| "torch-sys does not say where libtorch lies: `make setup` installs it, LIBTORCH names its folder",
+    )?;
+    println!("cargo::rustc-link-arg=-Wl,-rpath,{lib}");
+    compile_native(Path::new(&lib))?;
     println!("cargo::rustc-env=RECYCLABLE_COMMIT={}", commit().unwrap_or_else(|| "unknown".to_owned()));
     watch_commit();
     Ok(())
@@ -39,7 +40,9 @@ fn compile_native(libtorch_lib: &Path) -> Result<(), Box<dyn Error>> {
     };
     let abi = std::env::var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".to_owned());
     let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
-    let made_from = format!("{} {abi}\n{}", include.display(), std::fs::read_to_string(NATIVE)?);
+    // Another libtorch may come to lie in the same place.
+    let version = std::fs::read_to_string(include.join("torch/headeronly/version.h"))?;
+    let made_from = format!("{} {abi}\n{version}{}", include.display(), std::fs::read_to_string(NATIVE)?);
     let stamp = out.join("native.stamp");
     if std::fs::read_to_string(&stamp).ok().as_ref() != Some(&made_from) {
         cc::Build::new()

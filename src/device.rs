@@ -69,7 +69,7 @@ pub enum Precision {
     /// 32-bit floating point throughout.
     #[default]
     Fp32,
-    /// Matrix products in bfloat16; on the CPU, attention without dropout stays in `f32`.
+    /// Matrix products in bfloat16; on the CPU, attention without dropout, and that of `<s>` alone, stays in `f32`.
     Bf16,
     /// `bf16` where the hardware computes it natively, else `fp32`.
     Auto,

@@ -54,16 +54,13 @@ fn scores_and_gradients_of_bf16_are_those_of_fp32_within_its_rounding() -> Resul
 #[test]
 fn a_task_that_is_learnt_in_fp32_is_learnt_in_bf16_and_weights_stay_fp32() -> Result<()> {
     let (base, task) = (version(1)?, task(&LABELS));
-    for method in methods() {
-        let at = |precision| -> Result<f64> {
-            let config = TuneConfig { precision, ..tuning(method.clone(), 40) };
-            let run = tune(&base, &task, Start::Fresh, &config, Device::Cpu, &Progress::silent())?;
-            assert_eq!(run.last.head.get("classifier.dense.weight")?.kind(), Kind::Float);
-            let test = TaskData::new(&task.test, &base.tokenizer, LENGTH)?;
-            Ok(evaluate(&run.best.apply(&base, Device::Cpu)?, &test)?.scores.accuracy)
-        };
-        let (exact, rounded) = (at(Precision::Fp32)?, at(Precision::Bf16)?);
-        assert!((exact - rounded).abs() <= 0.1, "{}: {exact} in fp32, {rounded} in bf16", method.name());
+    let test = TaskData::new(&task.test, &base.tokenizer, LENGTH)?;
+    for precision in [Precision::Fp32, Precision::Bf16] {
+        let config = TuneConfig { precision, ..tuning(Method::Full, 60) };
+        let run = tune(&base, &task, Start::Fresh, &config, Device::Cpu, &Progress::silent())?;
+        assert_eq!(run.last.head.get("classifier.dense.weight")?.kind(), Kind::Float);
+        let accuracy = evaluate(&run.best.apply(&base, Device::Cpu)?, &test)?.scores.accuracy;
+        assert!(accuracy >= 0.9, "{precision}: {accuracy}");
     }
     Ok(())
 }

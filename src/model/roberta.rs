@@ -261,7 +261,7 @@ impl SelfAttention {
     ) -> Result<(Tensor, Option<Tensor>)> {
         let absorbable = self.key.is_plain() && self.value.is_plain();
         if !absorbable || pass.attentions || (pass.kind != Kind::Float && x.device().is_cuda()) {
-            return self.forward(first, x, mask, pass);
+            return self.forward(Some(first), x, mask, pass);
         }
         let q = self.query.forward(&first.f_squeeze_dim(1)?, pass)?.f_to_kind(Kind::Float)?; // (b, h)
         let maps = absorbed::Maps { key: &self.key.weight, value: &self.value.weight, value_bias: &self.value.bias };
@@ -269,36 +269,46 @@ impl SelfAttention {
         Ok((absorbed::attend(&q, x, maps, self.heads, mask, dropout)?, None))
     }
 
-    /// Returns the mixed values (b, q, h) and, when asked for, the weights (b, n, q, t).
+    /// Returns the mixed values (b, q, h) and, when asked for, the weights (b, n, q, t). The queries come from those given, or from
+    /// x itself.
     fn forward(
         &self,
-        queries: &Tensor,
+        queries: Option<&Tensor>,
         x: &Tensor,
         mask: Option<&Tensor>,
         pass: &Pass,
     ) -> Result<(Tensor, Option<Tensor>)> {
-        let (b, q_len, h) = queries.size3()?;
-        // libtorch's flash kernel does not take dropout on the CPU, and its own dropout draws from the process's generator.
-        let explicit = pass.attentions || pass.drops(self.dropout);
+        let (b, q_len, h) = queries.unwrap_or(x).size3()?;
+        let on_gpu = x.device().is_cuda();
+        let dropout = if pass.drops(self.dropout) { self.dropout } else { 0.0 };
+        // libtorch's flash kernel does not take dropout on the CPU, and its own dropout draws from the process's generator, which
+        // only a pass on a GPU seeds.
+        let explicit = pass.attentions || (dropout > 0.0 && !on_gpu);
         // In bfloat16 that kernel prepares a product of its own for every head of every sequence on the CPU.
-        let kind = if explicit || x.device().is_cuda() { pass.kind } else { Kind::Float };
+        let kind = if explicit || on_gpu { pass.kind } else { Kind::Float };
         let (q, k, v) = self.project(queries, x, kind, pass)?;
         let (mixed, weights) = if explicit {
             let (mixed, weights) = explicit_attention(&q, &k, &v, mask, |weights| pass.dropout(weights, self.dropout))?;
             (mixed, pass.attentions.then_some(weights))
         } else {
-            (Tensor::f_scaled_dot_product_attention(&q, &k, &v, mask, 0.0, false, None, false)?, None)
+            (Tensor::f_scaled_dot_product_attention(&q, &k, &v, mask, dropout, false, None, false)?, None)
         };
         let mixed = mixed.f_transpose(1, 2)?.f_reshape([b, q_len, h])?; // (b, q, h)
         Ok((mixed, weights))
     }
 
     /// Queries (b, n, q, d), keys and values (b, n, t, d), of this kind.
-    fn project(&self, queries: &Tensor, x: &Tensor, kind: Kind, pass: &Pass) -> Result<(Tensor, Tensor, Tensor)> {
+    fn project(
+        &self,
+        queries: Option<&Tensor>,
+        x: &Tensor,
+        kind: Kind,
+        pass: &Pass,
+    ) -> Result<(Tensor, Tensor, Tensor)> {
         let (b, t, h) = x.size3()?;
         let d = h / self.heads;
         let maps = [&self.query, &self.key, &self.value];
-        if std::ptr::eq(queries, x) && maps.iter().all(|map| map.is_plain()) {
+        if queries.is_none() && maps.iter().all(|map| map.is_plain()) {
             // One product in place of three, and one gradient of x in place of a sum of three.
             let stacked = |of: fn(&Linear) -> &Tensor| Tensor::f_cat(&maps.map(of), 0);
             let (weight, bias) = (stacked(|map| &map.weight)?, stacked(|map| &map.bias)?); // (3h, h), (3h)
@@ -312,7 +322,7 @@ impl SelfAttention {
             let y = map.forward(x, pass)?.f_to_kind(kind)?; // (b, …, h)
             Ok(y.f_view([b, -1, self.heads, d])?.f_transpose(1, 2)?)
         };
-        Ok((project(&self.query, queries)?, project(&self.key, x)?, project(&self.value, x)?))
+        Ok((project(&self.query, queries.unwrap_or(x))?, project(&self.key, x)?, project(&self.value, x)?))
     }
 }
 
@@ -352,11 +362,11 @@ impl Layer {
                 (mixed, first, weights)
             }
             Rows::All => {
-                let (mixed, weights) = self.attention.forward(x, x, mask, pass)?;
+                let (mixed, weights) = self.attention.forward(None, x, mask, pass)?;
                 (mixed, x.shallow_clone(), weights)
             }
             Rows::At(rows) => {
-                let (mixed, weights) = self.attention.forward(x, x, mask, pass)?;
+                let (mixed, weights) = self.attention.forward(None, x, mask, pass)?;
                 let pick = |y: &Tensor| y.f_reshape([-1, h])?.f_index_select(0, rows)?.f_unsqueeze(0); // (1, r, h)
                 (pick(&mixed)?, pick(x)?, weights)
             }
