@@ -37,7 +37,7 @@ demo: build ## Run the main job on the built-in world into runs/demo (SEEDS=1 fo
 	target/debug/recyclable reproduce --profile tiny --seeds $(SEEDS) --precision $(PRECISION) --out runs/demo
 	@echo "The report: runs/demo/report.html, runs/demo/report.md and, for machines, runs/demo/report.json"
 
-# `make bench BENCH_ARGS="--only mlm-128 --rounds 3"` runs a part; RECYCLABLE_DATA names the folder of real tasks.
+# `make bench BENCH_ARGS="--only mlm-128"` runs a part; RECYCLABLE_DATA names the folder of real tasks.
 BENCH_PYTHON ?= .venv-test/bin/python
 BENCH = $(BENCH_PYTHON) -B benches/bench.py $(if $(BENCH_BINARY),--binary $(BENCH_BINARY)) $(BENCH_ARGS)
 

@@ -8,8 +8,10 @@ Workers live as long as their job. One works, the others wait for a line and tak
 """
 
 import argparse
+import dataclasses
 import datetime
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -28,6 +30,7 @@ PEER = HERE / "peer.py"
 WAITING = dict(OMP_WAIT_POLICY="passive")
 ALLOCATOR = dict(MALLOC_TRIM_THRESHOLD_="1073741824", MALLOC_MMAP_THRESHOLD_="1073741824")
 DEMO_TARGET = 600  # seconds
+WHOLE = 5  # rounds of a run whose results are kept in this folder
 
 
 class Failed(Exception):
@@ -104,7 +107,7 @@ def last_words(folder):
 
 
 def check(job, folder, ours, theirs):
-    """Both sides take the same updates without dropout; their losses must agree."""
+    """Both sides take the same updates without dropout; their losses must agree. Returns the first losses: ours, the peer's."""
     spec = str(folder / "spec.json")
     mine, peers = (json.loads(side.run(job, folder, "check", spec, job.device)) for side in (ours, theirs))
     tolerance = {"first": 1e-4 if job.device == "cpu" else 1e-3, "early": 1e-2, "late": 1e-2}
@@ -113,6 +116,18 @@ def check(job, folder, ours, theirs):
         print(f"  check: {when} loss {mine[when]:.6f}, peer {peers[when]:.6f}, difference {difference:.1e} (≤ {allowed:.0e})")
         if not difference <= allowed:
             raise Failed(f"the two sides do not compute the same: {when} losses {mine[when]} and {peers[when]}")
+    return mine["first"], peers["first"]
+
+
+def compare_falls(row, firsts, losses, tolerance):
+    """How far the mean losses of the timed repetitions lie below the first ones. Both sides start from the same weights, near the
+    logarithm of the number of answers, so that losses themselves would look alike whatever was learned."""
+    falls = [first - loss for first, loss in zip(firsts, losses)]
+    said = f"{row.ours} {losses[0]:.4f}, {row.peer} {losses[1]:.4f}; fallen by {falls[0]:.4f} and {falls[1]:.4f}"
+    print(f"  {row.name}: loss of {said} (≤ {tolerance:.0%} apart)")
+    if not abs(falls[0] - falls[1]) <= tolerance * falls[1]:
+        raise Failed(f"{row.name}: the two sides do not learn alike: loss of {said}")
+    return falls
 
 
 def play(job, folder, ours, theirs, rounds):
@@ -123,7 +138,8 @@ def play(job, folder, ours, theirs, rounds):
     workers = {}
     try:
         for turn in range(rounds):
-            for key in ways:
+            # What comes first meets another machine than what comes last: every second round goes backwards.
+            for key in ways if turn % 2 == 0 else reversed(ways):
                 if key not in workers or job.fresh:
                     before = workers.get(key)
                     workers[key] = Worker(side[key[0]], job, folder, key[1])
@@ -153,7 +169,8 @@ def measured(job, row, mine, peer, theta_mb):
         case "peak":
             return mine["peak_rss_mb"] / peer["peak_rss_mb"], mine["peak_rss_mb"], peer["peak_rss_mb"]
         case "extra":
-            return (mine["peak_rss_mb"] - peer["peak_rss_mb"]) / theta_mb, mine["peak_rss_mb"], peer["peak_rss_mb"]
+            # Evaluating holds the model of one end, the path those of both, which are its input: the second is not counted.
+            return (mine["peak_rss_mb"] - peer["peak_rss_mb"]) / theta_mb - 1, mine["peak_rss_mb"], peer["peak_rss_mb"]
         case "mfu":
             executed = floors.step(job.spec)["flops"] / (job.spec["batch"] * job.spec["tokens"])  # a token
             return rate[0] * executed / rate[1], rate[0] * executed / 1e12, rate[1] / 1e12
@@ -163,7 +180,7 @@ def median(rounds):
     return {key: statistics.median(turn[key] for turn in rounds) for key in ("seconds", "units", "peak_rss_mb")}
 
 
-def rows_of(job, workers, folder, facts):
+def rows_of(job, workers, folder, firsts, facts):
     theta = folder / "a.safetensors"
     theta_mb = theta.stat().st_size / 1e6 if theta.exists() else None
     for row in job.rows:
@@ -174,15 +191,17 @@ def rows_of(job, workers, folder, facts):
         counted = round(ratio, 1) if row.measure == "extra" else ratio
         higher, target = row.measure in ("speed", "mfu"), row.target[0 if facts["bf16"] else 1]
         losses = [None if None in given else statistics.fmean(given) for given in ([turn["loss"] for turn in side.rounds] for side in (mine, peer))]
+        falls = None
         if None not in losses:
-            apart = abs(losses[0] / losses[1] - 1)
-            print(f"  loss: {row.ours} {losses[0]:.4f}, {row.peer} {losses[1]:.4f}")
-            if not apart <= job.loss_tolerance:
-                raise Failed(f"{row.name}: the losses of {row.ours} ({losses[0]:.4f}) and {row.peer} ({losses[1]:.4f}) are not close")
+            if job.checked:
+                falls = compare_falls(row, firsts, losses, job.fall_tolerance)
+            elif losses[0] != losses[1]:
+                raise Failed(f"{row.name}: {row.ours} and {row.peer} evaluate the same model to {losses[0]} and {losses[1]}")
         yield dict(
             job=row.name, peer=row.peer, device=job.device, ratio=ratio, target=target, higher_is_better=higher, n=len(each),
             spread=[min(each), max(each)], unit={"mfu": "TFLOP/s", "extra": "MB", "time": "s"}.get(row.measure, job.unit),
-            ours=ours, theirs=theirs, met=counted >= target if higher else counted <= target, losses=losses,
+            ours=ours, theirs=theirs, met=counted >= target if higher else counted <= target, losses=losses, falls=falls,
+            steps=job.steps, **({"note": row.note} if row.note else {}),
             precision=[mine.about["precision"], peer.about["precision"]], threads=[mine.about["threads"], peer.about["threads"]],
             target_for="bf16" if facts["bf16"] else "no bf16", **stamp(facts, mine.about["versions"] | peer.about["versions"]),
         )
@@ -200,7 +219,7 @@ def missing(job, reason, facts):
         yield dict(
             job=row.name, peer=row.peer, device=job.device, ratio=None, target=row.target[0 if facts["bf16"] else 1],
             higher_is_better=row.measure in ("speed", "mfu"), n=0, spread=None, unit=job.unit, ours=None, theirs=None, met=None,
-            missing=reason, **stamp(facts, {}),
+            steps=job.steps, missing=reason, **stamp(facts, {}),
         )
 
 
@@ -210,12 +229,15 @@ def demo(run_it, facts):
     if run_it:
         subprocess.run(["make", "demo", "SEEDS=5"], cwd=ROOT, check=True)
     found = json.loads(path.read_text()) if path.exists() else None
+    row = dict(job="demo", peer="-", device="cpu", target=DEMO_TARGET, higher_is_better=False, unit="s", theirs=None, steps=None)
     if not found or found["seeds"] != 5 or found["profile"] != "tiny" or not in_history(found["commit"]):
-        print("demo: runs/demo holds no run of 5 seeds by a commit of this history: `make demo`, or `make bench BENCH_ARGS=--demo`, makes one")
-        return []
-    row = dict(
-        job="demo", peer="-", device="cpu", ratio=found["seconds"], target=DEMO_TARGET, higher_is_better=False, n=1,
-        spread=[found["seconds"]] * 2, unit="s", ours=found["seconds"], theirs=None, met=found["seconds"] <= DEMO_TARGET,
+        reason = "runs/demo holds no run of 5 seeds by a commit of this history; `make bench BENCH_ARGS=--demo` makes one"
+        print(f"demo: {reason}")
+        return [row | dict(ratio=None, n=0, spread=None, ours=None, met=None, missing=reason) | stamp(facts, {})]
+    seconds = found["seconds"]
+    row |= dict(
+        ratio=seconds, n=1, spread=[seconds] * 2, ours=seconds, met=seconds <= DEMO_TARGET,
+        precision=[found["precision"], None], threads=[found["threads"], None], note="the ratio is seconds, there is no peer",
     )
     return [row | stamp(facts, dict(recyclable=found["commit"])) | dict(date=found["date"], machine=found["machine"])]
 
@@ -260,22 +282,23 @@ def measure(job, work, data, ours, theirs, rounds, facts):
         spec["task"] = str(place.resolve())
     (folder / "spec.json").write_text(json.dumps(spec))
     ours.run(job, folder, "prepare", str(folder / "spec.json"))
-    if job.checked:
-        check(job, folder, ours, theirs)
-    return list(rows_of(job, play(job, folder, ours, theirs, rounds), folder, facts))
+    firsts = check(job, folder, ours, theirs) if job.checked else None
+    return list(rows_of(job, play(job, folder, ours, theirs, rounds), folder, firsts, facts))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gpu", action="store_true", help="the CUDA jobs instead of those of the CPU")
     parser.add_argument("--only", nargs="+", metavar="JOB", help=f"of {', '.join(job.name for job in JOBS)}")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=WHOLE)
     parser.add_argument("--steps", type=int, help="of a repetition, for a quick look; the job's own number otherwise")
     parser.add_argument("--demo", action="store_true", help="run `make demo` with 5 seeds as well")
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("RECYCLABLE_DATA", ROOT / "../shared/data")))
     parser.add_argument("--binary", type=Path, default=ROOT / "target/debug/recyclable-speed")
-    parser.add_argument("--out", type=Path, default=HERE, help="folder for results.json and results.md")
+    parser.add_argument("--out", type=Path, default=HERE, help="folder for results.json and results.md (default: benches)")
     options = parser.parse_args()
+    if options.out.resolve() == HERE and (options.rounds < WHOLE or options.steps):
+        parser.error(f"benches/ holds results of whole runs: give --out for a quick look, or drop --steps and have {WHOLE} rounds at least")
     device = "cuda" if options.gpu else "cpu"
     chosen = [job for job in JOBS if job.device == device and (job.name in options.only if options.only else job.default)]
     unknown = set(options.only or []) - {job.name for job in chosen} - {"demo"}
@@ -287,7 +310,8 @@ def main():
     with tempfile.TemporaryDirectory(prefix="recyclable-bench-") as work:
         for job in chosen:
             print(f"{job.name}: {job.spec}", flush=True)
-            job.steps = options.steps or job.steps
+            if options.steps:  # too few may show no fall of the loss at all: it is printed then, and nothing asked of it
+                job = dataclasses.replace(job, steps=options.steps, fall_tolerance=math.inf)
             try:
                 rows = measure(job, Path(work), options.data, ours, theirs, options.rounds, facts)
             except Failed as problem:

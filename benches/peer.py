@@ -208,6 +208,18 @@ def matmul(job, size=8192):
     return repeat
 
 
+def same_texts(job, batches):
+    """Whether the ids and labels of those batches are what this side's tokenizer makes of the texts."""
+    known = {(row["labels"], *row["input_ids"]) for row in job.examples()}
+    for batch in batches:
+        rows, width = batch["tokens"]["shape"]
+        ids, mask = batch["tokens"]["input_ids"], batch["tokens"]["attention_mask"] or [1] * rows * width
+        for row, label in enumerate(batch["labels"]):
+            here = range(row * width, (row + 1) * width)
+            if (label, *(ids[at] for at in here if mask[at])) not in known:
+                sys.exit("the two sides do not read the same: a text of the other side's batches is encoded differently here")
+
+
 def check(job):
     """The losses of the updates that the other side has done, in fp32: the first, and the means of the first and the last ten."""
     student, spec = job.student(**NO_DROPOUT).train(), job.spec
@@ -235,7 +247,10 @@ def check(job):
             teaches = answers(teacher, tokens)
         return distillation(answers(student, tokens), teaches, labels)
 
-    every = losses(json.loads((job.folder / "check.json").read_text()))
+    batches = json.loads((job.folder / "check.json").read_text())
+    if spec["kind"] != "mlm":
+        same_texts(job, batches)
+    every = losses(batches)
     return dict(first=every[0], early=sum(every[:10]) / 10, late=sum(every[10:]) / 10)
 
 

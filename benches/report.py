@@ -33,14 +33,14 @@ class Results:
         return "\n".join([*lines, "", *self.footnotes()])
 
     def footnotes(self):
-        """Machines, days and versions, each once."""
+        """What is to be known of single rows; machines, days and versions, each once."""
         notes = {}
         for row in self.rows:
             about = (row["machine"], row["date"][:10], row["versions"].get("recyclable"))
             names, versions = notes.setdefault(about, ([], {}))
             names.append(row["job"])
             versions.update(row["versions"])
-        lines = []
+        lines = [f"{row['job']}: {row['note']}." for row in self.rows if row.get("note")]
         for (machine, day, _), (names, versions) in notes.items():
             said = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
             what = "" if len(notes) == 1 else f" ({', '.join(dict.fromkeys(names))})"

@@ -21,7 +21,8 @@ pub fn prepare(job: &Job) -> Result<()> {
     task.save(job.at("task"))
 }
 
-/// `way` is `path` or `evaluations`; both hold the models of the two ends.
+/// `way` is `path` or `evaluations`. Both hold the checkpoints of the two ends; the evaluations are of one model, which is there
+/// before the clock starts, while building the models of both ends is part of a path.
 pub fn repeat<'a>(job: &'a Job, way: &str, device: Device) -> Result<Repeat<'a>> {
     let is_path = match way {
         "path" => true,
@@ -35,20 +36,23 @@ pub fn repeat<'a>(job: &'a Job, way: &str, device: Device) -> Result<Repeat<'a>>
     };
     let (a, b) = (load("a")?, load("b")?);
     let test = TaskData::new(&Task::load(job.at("task"))?.test, &a.0.tokenizer, job.spec.tokens)?;
+    let plain = if is_path { None } else { Some(Tuned::new(&a.0, &a.1).model(device)?) };
     Ok(Box::new(move |points| {
-        let ends = [Tuned::new(&a.0, &a.1), Tuned::new(&b.0, &b.1)];
         let clock = Instant::now();
-        let loss = if is_path {
-            let path = linear_path(ends[0], ends[1], points, &[("test", &test)], device)?;
-            path.scores("test")?[0].1.context("the loss of the first end is not finite")?.loss
-        } else {
-            let models = [ends[0].model(device)?, ends[1].model(device)?];
-            let loss = evaluate(&models[0], &test)?.scores.loss;
-            for _ in 1..points {
-                let again = evaluate(&models[0], &test)?.scores.loss;
-                ensure!(again == loss, "two evaluations of one model differ: {loss} and {again}");
+        let loss = match &plain {
+            None => {
+                let ends = [Tuned::new(&a.0, &a.1), Tuned::new(&b.0, &b.1)];
+                let path = linear_path(ends[0], ends[1], points, &[("test", &test)], device)?;
+                path.scores("test")?[0].1.context("the loss of the first end is not finite")?.loss
             }
-            loss
+            Some(model) => {
+                let loss = evaluate(model, &test)?.scores.loss;
+                for _ in 1..points {
+                    let again = evaluate(model, &test)?.scores.loss;
+                    ensure!(again == loss, "two evaluations of one model differ: {loss} and {again}");
+                }
+                loss
+            }
         };
         Ok(Repetition { seconds: clock.elapsed().as_secs_f64(), units: points as f64, loss })
     }))
