@@ -46,7 +46,7 @@ bench-build: setup
 	cargo build $(LOCKED) --bin recyclable-speed
 
 .PHONY: bench
-bench: setup-test bench-build ## Race the library against transformers on this CPU (30 minutes), into benches/results.json
+bench: setup-test bench-build ## Race the library against transformers on this CPU (15 minutes), into benches/results.json
 	$(BENCH)
 
 # On a machine without Rust: BENCH_BINARY=recyclable-speed, built and stripped elsewhere against the same libtorch, and
