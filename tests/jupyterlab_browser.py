@@ -34,7 +34,7 @@ SETTINGS = {
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
 }
 
-# What the page shows: pictures with pixels and tables with rows, both with a size on the page; error texts.
+# What the page shows: pictures with pixels and tables with rows, both with a size on the page; cells never run; error texts.
 SEEN = """
 (() => {
   const area = ".jp-NotebookPanel:not(.lm-mod-hidden) .jp-OutputArea-output";
@@ -45,9 +45,19 @@ SEEN = """
     figures: pictures.filter(p => sized(p) && (p.tagName !== "IMG" || (p.complete && p.naturalWidth > 0))).length,
     tables: outputs(" table").filter(t => sized(t) && t.rows.length > 1).length,
     scripts: outputs(" script").length,
+    waiting: jupyterapp.shell.currentWidget.content.model.sharedModel.cells
+      .filter(cell => cell.cell_type === "code" && cell.execution_count === null).length,
     problems: ["stderr", "error"].flatMap(kind => outputs(`[data-mime-type="application/vnd.jupyter.${kind}"]`))
       .map(output => output.innerText.slice(0, 400)),
   };
+})()
+"""
+
+# JupyterLab drops, without a word, the cells that one runs while it is still waiting for the kernel.
+READY = """
+(() => {
+  const session = jupyterapp.shell.currentWidget?.sessionContext, kernel = session?.session?.kernel;
+  return !!session?.isReady && kernel?.connectionStatus === "connected" && kernel.status === "idle";
 })()
 """
 
@@ -108,13 +118,10 @@ async def show(page, server, path):
 
 
 async def run_all(page, path):
-    await page.evaluate("jupyterapp.commands.execute('notebook:restart-clear-output').catch(() => null), true")
-    dialog = 'document.querySelector(".jp-Dialog .jp-mod-accept")'
-    await browser.until(lambda: page.evaluate(f"!!{dialog}"), 30, f"{path.name}: no question before the kernel is restarted")
-    await page.evaluate(f"{dialog}.click()")
-    await browser.until(lambda: page.evaluate('!document.querySelector(".jp-Dialog")'), 60, "the question stays")
-    await asyncio.sleep(3)
-    await page.evaluate("jupyterapp.commands.execute('notebook:run-all-cells')")
+    """Runs every cell on the kernel that came with the page, from outputs that are empty."""
+    await browser.until(lambda: page.evaluate(READY), 180, f"{path.name}: its kernel does not become ready")
+    await page.evaluate("jupyterapp.commands.execute('notebook:clear-all-cell-outputs').then(() => true)")
+    await page.evaluate("jupyterapp.commands.execute('notebook:run-all-cells').then(() => true)")
 
 
 async def picture(page, path):
@@ -147,6 +154,8 @@ async def judge(page, path, how, pictures, tables):
         failures.append(f"{path.name} {how} shows {seen['figures']} figures, {max(pictures, 1)} are wanted")
     if seen["tables"] < tables:
         failures.append(f"{path.name} {how} shows {seen['tables']} tables, {tables} are wanted")
+    if seen["waiting"]:
+        failures.append(f"{path.name} {how} has {seen['waiting']} cells that were not run")
     if seen["scripts"]:
         failures.append(f"{path.name} {how} has {seen['scripts']} scripts in its outputs")
     return failures
