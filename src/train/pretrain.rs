@@ -222,6 +222,12 @@ fn corpus_fingerprint(corpus: &Corpus) -> String {
     hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// Masked positions are filled up to a multiple of this: oneDNN compiles and keeps a program for every shape of a product, and
+/// their number differs from batch to batch.
+const PREDICTIONS: i64 = 32;
+/// The label of a position that counts for nothing.
+const IGNORED: i64 = -100;
+
 /// Cross-entropy at the masked positions; the last layer and the vocabulary scores are computed for those alone.
 struct MaskedLm {
     data: MlmData,
@@ -244,7 +250,10 @@ impl Objective for MaskedLm {
     }
 
     fn loss(&self, model: &Model, batch: &MlmBatch, pass: Pass) -> Result<Tensor> {
-        let logits = model.network().predict(&batch.tokens, Some(&batch.positions), pass)?; // (m, vocabulary)
-        Ok(logits.f_cross_entropy_loss(&batch.labels, None::<Tensor>, Reduction::Sum, -100, 0.0)?)
+        let missing = (-batch.labels.size1()?).rem_euclid(PREDICTIONS);
+        let positions = batch.positions.f_constant_pad_nd([0, missing])?; // (m'), the first token again and again
+        let labels = batch.labels.f_pad([0, missing], "constant", IGNORED as f64)?; // (m')
+        let logits = model.network().predict(&batch.tokens, Some(&positions), pass)?; // (m', vocabulary)
+        Ok(logits.f_cross_entropy_loss(&labels, None::<Tensor>, Reduction::Sum, IGNORED, 0.0)?)
     }
 }
