@@ -240,6 +240,9 @@ impl Embeddings {
     }
 }
 
+/// Up to this many tokens, bfloat16 attention on a CPU keeps its weights, b·n·t² numbers: 2 MB a sequence of four heads at most.
+const EXPLICIT_LENGTH: i64 = 128;
+
 #[derive(Debug)]
 struct SelfAttention {
     query: Linear,
@@ -281,10 +284,13 @@ impl SelfAttention {
         let (b, q_len, h) = queries.unwrap_or(x).size3()?;
         let on_gpu = x.device().is_cuda();
         let dropout = if pass.drops(self.dropout) { self.dropout } else { 0.0 };
+        let training = pass.dropout.is_some();
         // libtorch's flash kernel does not take dropout on the CPU, and its own dropout draws from the process's generator, which
-        // only a pass on a GPU seeds.
-        let explicit = pass.attentions || (dropout > 0.0 && !on_gpu);
-        // In bfloat16 that kernel prepares a product of its own for every head of every sequence on the CPU.
+        // only a pass on a GPU seeds. And where a CPU multiplies bfloat16, whole products of short sequences beat it, the way back
+        // above all: it asks for products of its own for every head of every sequence, in fp32 at best.
+        let short = x.size()[1] <= EXPLICIT_LENGTH;
+        let explicit =
+            pass.attentions || (training && !on_gpu && (dropout > 0.0 || (pass.kind != Kind::Float && short)));
         let kind = if explicit || on_gpu { pass.kind } else { Kind::Float };
         let (q, k, v) = self.project(queries, x, kind, pass)?;
         let (mixed, weights) = if explicit {
@@ -334,14 +340,20 @@ fn explicit_attention(
     mask: Option<&Tensor>,
     dropout: impl Fn(&Tensor) -> Result<Tensor>,
 ) -> Result<(Tensor, Tensor)> {
-    let scale = 1.0 / (*q.size().last().context("queries have no dimensions")? as f64).sqrt();
-    let mut scores = q.f_matmul(&k.f_transpose(-2, -1)?)?.f_mul_scalar(scale)?; // (b, n, q, t)
-    if let Some(mask) = mask {
-        scores = scores.f_masked_fill(&mask.f_logical_not()?, f64::NEG_INFINITY)?;
-    }
+    let ((b, n, q_len, d), t) = (q.size4()?, k.size()[2]);
+    let by_head = |x: &Tensor| x.f_reshape([b * n, -1, d]); // (b·n, …, d)
+    let zero = Tensor::f_zeros([1, 1, 1], (q.kind(), q.device()))?;
+    let bias = match mask {
+        Some(mask) => {
+            let bias = zero.f_where_self(mask, &Tensor::f_full([], f64::NEG_INFINITY, (q.kind(), q.device()))?)?; // (b, 1, 1, t)
+            bias.f_expand([b, n, 1, t], false)?.f_reshape([b * n, 1, t])?
+        }
+        None => zero,
+    };
+    let scores = bias.f_baddbmm(&by_head(q)?, &by_head(k)?.f_transpose(1, 2)?, 1.0, 1.0 / (d as f64).sqrt())?; // (b·n, q, t)
     let weights = scores.f_softmax(-1, Kind::Float)?;
-    let mixed = dropout(&weights)?.f_to_kind(v.kind())?.f_matmul(v)?; // (b, n, q, d)
-    Ok((mixed, weights))
+    let mixed = dropout(&weights)?.f_to_kind(v.kind())?.f_bmm(&by_head(v)?)?; // (b·n, q, d)
+    Ok((mixed.f_view([b, n, q_len, d])?, weights.f_view([b, n, q_len, t])?))
 }
 
 #[derive(Debug)]

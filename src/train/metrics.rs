@@ -7,8 +7,11 @@ use tch::{Kind, Reduction, Tensor};
 use crate::model::Model;
 use crate::text::TaskData;
 
-/// Tokens an evaluation batch holds at most.
-const EVALUATION_TOKENS: usize = 8_192;
+/// Tokens an evaluation batch holds at most. On a CPU what a layer makes of them should stay in a core's cache: 2,048 are a
+/// seventh faster than 8,192, and than 512.
+const EVALUATION_TOKENS: usize = 2_048;
+/// On a GPU a batch has to fill it.
+const EVALUATION_TOKENS_GPU: usize = 8_192;
 
 /// Scores over one split.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -68,8 +71,9 @@ pub fn evaluate(model: &Model, data: &TaskData) -> Result<Evaluation> {
     if let Some(label) = truth.iter().find(|&&label| label >= classes) {
         anyhow::bail!("an example is labelled {label}, but the model knows the {classes} classes {:?}", model.labels());
     }
+    let tokens = if model.device().is_cuda() { EVALUATION_TOKENS_GPU } else { EVALUATION_TOKENS };
     let (mut predictions, mut loss) = (vec![0; truth.len()], 0.0);
-    for batch in data.evaluation_batches(EVALUATION_TOKENS)? {
+    for batch in data.evaluation_batches(tokens)? {
         let batch = batch.to_device(model.device())?;
         let (best, sum) = tch::no_grad(|| -> Result<(Vec<i64>, f64)> {
             let logits = model.logits(&batch.tokens)?; // (b, classes)
