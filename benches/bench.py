@@ -26,8 +26,9 @@ from jobs import JOBS
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 PEER = HERE / "peer.py"
-# As in the Makefile, for both sides; where memory is measured, the allocator is left alone.
-WAITING = dict(OMP_WAIT_POLICY="passive")
+# As in the Makefile, for both sides. The allocator's is for the peers, ours comes with the program; where memory is measured it
+# is left alone.
+WAITING = dict(GOMP_SPINCOUNT="10000")
 ALLOCATOR = dict(MALLOC_TRIM_THRESHOLD_="1073741824", MALLOC_MMAP_THRESHOLD_="1073741824")
 DEMO_TARGET = 600  # seconds
 WHOLE = 5  # rounds of a run whose results are kept in this folder
@@ -56,7 +57,7 @@ class Side:
                 env.pop(name, None)
         if any(row.measure == "extra" for row in job.rows):
             # Memory that was given back must not serve what is measured.
-            env.update(dict.fromkeys(ALLOCATOR, "65536"))
+            env["MIMALLOC_PURGE_DELAY"] = "0"
         return env
 
     def start(self, job, folder, *arguments, **pipes):

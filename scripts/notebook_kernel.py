@@ -22,6 +22,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -34,6 +35,8 @@ POOL = PREFIX / "evcxr"
 SPEC = PREFIX / "share/jupyter/kernels/rust"
 # Set for the one kernel that compiles `warm`.
 WARMING = "RECYCLABLE_NOTEBOOKS_WARMING"
+# A comment, or documentation, that has a line of its own.
+COMMENT_LINE = re.compile(r"^\s*(//.*|#!?\[doc = .*\])\n", re.MULTILINE)
 # What build.rs takes for the library's sources.
 SOURCES = ["src", "build.rs", "Cargo.toml", "Cargo.lock"]
 
@@ -80,29 +83,32 @@ def environment():
         "CARGO_INCREMENTAL": "1",
         # Every cell links rayon anew, with a pool of threads each.
         "RAYON_NUM_THREADS": "2",
-        # As in the Makefile: waiting threads do not spin, and freed memory is kept.
-        "OMP_WAIT_POLICY": "passive",
-        "MALLOC_TRIM_THRESHOLD_": "1073741824",
-        "MALLOC_MMAP_THRESHOLD_": "1073741824",
+        # As in the Makefile.
+        "GOMP_SPINCOUNT": "10000",
         # An error's text is its message; a panic's backtrace stays the user's choice.
         "RUST_LIB_BACKTRACE": "0",
     }
 
 
 def lean_rust_src():
-    """A folder with the standard library's sources but for the processor's intrinsics, or None where they are missing.
+    """A folder with the standard library's sources, less what says nothing about a type, or None where they are missing.
 
-    evcxr reads them to find the types of variables. The intrinsics (`stdarch`) are half of all its text and no cell's
-    types: without them the kernel takes 300 MB less (940 instead of 1,240), and a first cell one second less.
+    evcxr reads them to find the types of variables, and keeps what it read. Half of all text are the processor's intrinsics
+    (`stdarch`), and half of the rest are comments and documentation, which macros repeat for every integer type.
     """
     library = Path(output("rustc", "--print", "sysroot")) / "lib/rustlib/src/rust/library"
     if not (library / "core").exists():
         return None
-    lean = POOL / "rust-src"
+    lean, key = POOL / "rust-src", f"{output('rustc', '--version')}, {COMMENT_LINE.pattern}"
+    if read(lean / ".key") == key:
+        return lean
     shutil.rmtree(lean, ignore_errors=True)
-    lean.mkdir()
     for name in ("alloc", "core", "panic_abort", "panic_unwind", "proc_macro", "std", "std_detect", "test", "unwind"):
-        (lean / name).symlink_to(library / name)
+        for source in [library / name / "Cargo.toml", *(library / name / "src").rglob("*.rs")]:
+            target = lean / source.relative_to(library)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(COMMENT_LINE.sub("", source.read_text()))
+    (lean / ".key").write_text(key)
     return lean
 
 

@@ -103,7 +103,7 @@ fn start(case: &str, seed: u64, out: &Path) -> Result<Child> {
         .env(SEED, seed.to_string())
         .env(OUT, out)
         .env("OMP_NUM_THREADS", "2")
-        .env("OMP_WAIT_POLICY", "passive");
+        .env("GOMP_SPINCOUNT", "0");
     command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().context("the test program does not start again")
 }
 
