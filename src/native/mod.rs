@@ -1,4 +1,4 @@
-//! What libtorch can do and tch does not bind, through a few lines of C++ that build.rs compiles.
+//! What libtorch can do and tch does not bind, through a few lines of C++ that build.rs compiles; and one call of the C library.
 
 use std::ffi::{CStr, c_char, c_int};
 
@@ -102,6 +102,18 @@ pub(crate) fn fused_adamw(moved: &[Moved], update: &AdamWUpdate) -> Result<()> {
         bail!("libtorch could not take the step: {}", message.to_string_lossy());
     }
     Ok(())
+}
+
+/// Gives freed memory back to the system, where the allocator is glibc's, which keeps most of what a long training used.
+pub(crate) fn return_freed_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        unsafe extern "C" {
+            fn malloc_trim(pad: usize) -> c_int;
+        }
+        // SAFETY: it takes the allocator's own locks and touches nothing that is in use.
+        unsafe { malloc_trim(0) };
+    }
 }
 
 #[cfg(test)]

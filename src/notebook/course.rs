@@ -15,6 +15,7 @@ use crate::displayable;
 use crate::experiment::{Compute, Materials, Profile, Source, pretrain_lineage};
 use crate::lineage::Lineage;
 use crate::model::{Adapted, Method, Version};
+use crate::native::return_freed_memory;
 use crate::text::{Corpus, Example, Task, TaskData, Tokenizer, WorldConfig};
 use crate::train::{PretrainConfig, Start, TuneConfig, tune};
 
@@ -171,6 +172,7 @@ impl Course {
                 let place = Compute { device: self.device, threads: tch::get_num_threads().max(1) as usize };
                 let nothing = |_: &AtomicBool| Ok(());
                 pretrain_lineage(&self.profile, &self.materials, &self.lineage, 0, place, LINES_A_VERSION, nothing)?;
+                return_freed_memory(); // 250 MB, and the next cell's compiler wants them
             }
         }
         Ok(self.lineage.clone())
