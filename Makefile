@@ -10,9 +10,6 @@ PRECISION ?= auto
 # Threads that wait spin for some 30 microseconds, then sleep. Sleeping at once costs a third of pre-training (72,000 and 105,000
 # tokens/s); libgomp's own 300,000 rounds gain 8 % on a quiet machine, and beside two other programs take twice as long.
 export GOMP_SPINCOUNT ?= 10000
-# For the tests, whose allocator is the system's: memory that a training step gives back is wanted by the next one.
-export MALLOC_TRIM_THRESHOLD_ ?= 1073741824
-export MALLOC_MMAP_THRESHOLD_ ?= 1073741824
 
 # Continuous integration must not move Cargo.lock.
 LOCKED := $(if $(CI),--locked)

@@ -26,9 +26,10 @@ from jobs import JOBS
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 PEER = HERE / "peer.py"
-# As in the Makefile, for both sides. The allocator's is for the peers, ours comes with the program; where memory is measured it
-# is left alone.
+# As in the Makefile, for both sides.
 WAITING = dict(GOMP_SPINCOUNT="10000")
+# For the peers' allocator, the C library's: memory that a step gives back is wanted by the next one. Ours comes with the program.
+# Not set where peak memory is compared.
 ALLOCATOR = dict(MALLOC_TRIM_THRESHOLD_="1073741824", MALLOC_MMAP_THRESHOLD_="1073741824")
 DEMO_TARGET = 600  # seconds
 WHOLE = 5  # rounds of a run whose results are kept in this folder

@@ -35,6 +35,8 @@ POOL = PREFIX / "evcxr"
 SPEC = PREFIX / "share/jupyter/kernels/rust"
 # Set for the one kernel that compiles `warm`.
 WARMING = "RECYCLABLE_NOTEBOOKS_WARMING"
+# Of the standard library, what cells can name.
+LIBRARY_CRATES = ("alloc", "core", "panic_abort", "panic_unwind", "proc_macro", "std", "std_detect", "test", "unwind")
 # A comment, or documentation, that has a line of its own.
 COMMENT_LINE = re.compile(r"^\s*(//.*|#!?\[doc = .*\])\n", re.MULTILINE)
 # What build.rs takes for the library's sources.
@@ -99,11 +101,11 @@ def lean_rust_src():
     library = Path(output("rustc", "--print", "sysroot")) / "lib/rustlib/src/rust/library"
     if not (library / "core").exists():
         return None
-    lean, key = POOL / "rust-src", f"{output('rustc', '--version')}, {COMMENT_LINE.pattern}"
+    lean, key = POOL / "rust-src", f"{output('rustc', '--version')}, {LIBRARY_CRATES}, {COMMENT_LINE.pattern}"
     if read(lean / ".key") == key:
         return lean
     shutil.rmtree(lean, ignore_errors=True)
-    for name in ("alloc", "core", "panic_abort", "panic_unwind", "proc_macro", "std", "std_detect", "test", "unwind"):
+    for name in LIBRARY_CRATES:
         for source in [library / name / "Cargo.toml", *(library / name / "src").rglob("*.rs")]:
             target = lean / source.relative_to(library)
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -69,7 +69,8 @@ pub enum Precision {
     /// 32-bit floating point throughout.
     #[default]
     Fp32,
-    /// Matrix products in bfloat16; on the CPU, attention without dropout, and that of `<s>` alone, stays in `f32`.
+    /// Matrix products in bfloat16. On the CPU some attention stays in `f32`: that of evaluation, that of training without dropout
+    /// beyond 128 tokens, and that of `<s>` alone where its keys and values need not be computed.
     Bf16,
     /// `bf16` where the hardware computes it natively, else `fp32`.
     Auto,

@@ -108,7 +108,7 @@ def address(log):
 
 
 async def show(page, server, path):
-    """Opens a notebook and waits until its cells stand in the page and its kernel is ready."""
+    """Opens a notebook and waits until its cells stand in the page."""
     await page.size(WIDTH, HEIGHT)
     await page.open(f"{server}lab/tree/notebooks/{path.name}?reset")
     cells = len(read(path).cells)

@@ -240,7 +240,8 @@ impl Embeddings {
     }
 }
 
-/// Up to this many tokens, bfloat16 attention on a CPU keeps its weights, b·n·t² numbers: 2 MB a sequence of four heads at most.
+/// Up to this many tokens, training in bfloat16 on a CPU keeps attention's weights, n·t² numbers in both kinds: at most 0.4 MB a
+/// layer and sequence of four heads.
 const EXPLICIT_LENGTH: i64 = 128;
 
 #[derive(Debug)]
@@ -286,8 +287,8 @@ impl SelfAttention {
         let dropout = if pass.drops(self.dropout) { self.dropout } else { 0.0 };
         let training = pass.dropout.is_some();
         // libtorch's flash kernel does not take dropout on the CPU, and its own dropout draws from the process's generator, which
-        // only a pass on a GPU seeds. And where a CPU multiplies bfloat16, whole products of short sequences beat it, the way back
-        // above all: it asks for products of its own for every head of every sequence, in fp32 at best.
+        // only a pass on a GPU seeds. In training where a CPU multiplies bfloat16, two whole products beat that kernel on short
+        // sequences, most of all backward: it makes small ones for every head of every sequence, and is at its best in fp32.
         let short = x.size()[1] <= EXPLICIT_LENGTH;
         let explicit =
             pass.attentions || (training && !on_gpu && (dropout > 0.0 || (pass.kind != Kind::Float && short)));

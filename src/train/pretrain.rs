@@ -224,7 +224,7 @@ fn corpus_fingerprint(corpus: &Corpus) -> String {
 
 /// Masked positions are filled up to a multiple of this: oneDNN compiles and keeps a program for every shape of a product, and
 /// their number differs from batch to batch.
-const PREDICTIONS: i64 = 32;
+const POSITIONS_MULTIPLE: i64 = 32;
 /// The label of a position that counts for nothing.
 const IGNORED: i64 = -100;
 
@@ -250,10 +250,36 @@ impl Objective for MaskedLm {
     }
 
     fn loss(&self, model: &Model, batch: &MlmBatch, pass: Pass) -> Result<Tensor> {
-        let missing = (-batch.labels.size1()?).rem_euclid(PREDICTIONS);
-        let positions = batch.positions.f_constant_pad_nd([0, missing])?; // (m'), the first token again and again
+        let missing = (-batch.labels.size1()?).rem_euclid(POSITIONS_MULTIPLE);
+        let positions = batch.positions.f_pad([0, missing], "constant", 0.0)?; // (m'), the first token again and again
         let labels = batch.labels.f_pad([0, missing], "constant", IGNORED as f64)?; // (m')
         let logits = model.network().predict(&batch.tokens, Some(&positions), pass)?; // (m', vocabulary)
         Ok(logits.f_cross_entropy_loss(&labels, None::<Tensor>, Reduction::Sum, IGNORED, 0.0)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::RobertaConfig;
+    use crate::text::Tokenizer;
+
+    #[test]
+    fn the_loss_counts_masked_tokens_and_not_what_fills_their_number_up() -> Result<()> {
+        let tokenizer = Tokenizer::word_level(&["a", "b", "c", "d"])?;
+        let version = Version::new(&RobertaConfig::tiny(tokenizer.vocab_size() as i64, 16, 12), &tokenizer, 1)?;
+        let model = Model::masked_lm(&version, Device::Cpu)?;
+        let texts = ["a b c", "d c b a b", "b a"];
+        let sequences =
+            (0..50).map(|row| Ok(tokenizer.encode(texts[row % 3], None, 10)?.ids)).collect::<Result<_>>()?;
+        let data = MlmData::new(sequences, &tokenizer, 50, MaskingConfig::default(), 3)?;
+        let objective = MaskedLm { data, device: Device::Cpu };
+        let batch = objective.batch(0)?;
+        assert!(objective.targets(&batch) % POSITIONS_MULTIPLE as usize != 0, "nothing would be filled up");
+        let filled = f64::try_from(objective.loss(&model, &batch, Pass::evaluation())?)?;
+        let scores = model.mlm_logits(&batch.tokens, Some(&batch.positions))?.log_softmax(-1, Kind::Float); // (m, vocabulary)
+        let plain = f64::try_from(-scores.gather(1, &batch.labels.unsqueeze(1), false).sum(Kind::Double))?;
+        assert!((filled - plain).abs() < 1e-5 * plain, "{filled}, by hand {plain}");
+        Ok(())
     }
 }
