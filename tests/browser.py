@@ -43,6 +43,8 @@ class Page:
         address = next(target["webSocketDebuggerUrl"] for target in targets if target["type"] == "page")
         self.socket = await websocket_connect(address, max_message_size=256 << 20)
         await self.send("Page.enable")
+        # Without it a page that no screen shows has no focus, and what waits for focus waits for ever.
+        await self.send("Emulation.setFocusEmulationEnabled", enabled=True)
         return self
 
     async def __aexit__(self, *_):

@@ -34,6 +34,9 @@ SETTINGS = {
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
 }
 
+# The notebook in the page, whether JupyterLab counts it as the current one or not.
+PANEL = '[...jupyterapp.shell.widgets("main")].find(widget => widget.isVisible && widget.sessionContext)'
+
 # What the page shows: pictures with pixels and tables with rows, both with a size on the page; cells never run; error texts.
 SEEN = """
 (() => {
@@ -45,21 +48,24 @@ SEEN = """
     figures: pictures.filter(p => sized(p) && (p.tagName !== "IMG" || (p.complete && p.naturalWidth > 0))).length,
     tables: outputs(" table").filter(t => sized(t) && t.rows.length > 1).length,
     scripts: outputs(" script").length,
-    waiting: jupyterapp.shell.currentWidget.content.model.sharedModel.cells
+    waiting: PANEL.content.model.sharedModel.cells
       .filter(cell => cell.cell_type === "code" && cell.execution_count === null).length,
     problems: ["stderr", "error"].flatMap(kind => outputs(`[data-mime-type="application/vnd.jupyter.${kind}"]`))
       .map(output => output.innerText.slice(0, 400)),
   };
 })()
-"""
+""".replace("PANEL", PANEL)
 
-# JupyterLab drops, without a word, the cells that one runs while it is still waiting for the kernel.
+# JupyterLab drops, without a word, the cells that one runs while it waits for the kernel; its commands mean the current notebook.
 READY = """
 (() => {
-  const session = jupyterapp.shell.currentWidget?.sessionContext, kernel = session?.session?.kernel;
-  return !!session?.isReady && kernel?.connectionStatus === "connected" && kernel.status === "idle";
+  const panel = PANEL;
+  if (panel) jupyterapp.shell.activateById(panel.id);
+  const session = panel?.sessionContext, kernel = session?.session?.kernel;
+  const ready = session?.isReady && kernel?.connectionStatus === "connected" && kernel.status === "idle";
+  return !!ready && jupyterapp.shell.currentWidget === panel;
 })()
-"""
+""".replace("PANEL", PANEL)
 
 # Running a notebook leaves it scrolled to its end. From its beginning, and on if need be, to the first figure.
 SCROLL_TO_FIGURES = """
@@ -119,7 +125,7 @@ async def show(page, server, path):
 
 async def run_all(page, path):
     """Runs every cell on the kernel that came with the page, from outputs that are empty."""
-    await browser.until(lambda: page.evaluate(READY), 180, f"{path.name}: its kernel does not become ready")
+    await browser.until(lambda: page.evaluate(READY), 180, f"{path.name}: it does not become the current notebook, or its kernel not ready")
     await page.evaluate("jupyterapp.commands.execute('notebook:clear-all-cell-outputs').then(() => true)")
     await page.evaluate("jupyterapp.commands.execute('notebook:run-all-cells').then(() => true)")
 
