@@ -7,8 +7,8 @@ SHELL := bash
 SEEDS ?= 5
 # fp32, bf16, or auto: bf16 where the processor computes it natively. The report says what it became.
 PRECISION ?= auto
-# Threads that wait spin for some 30 microseconds, then sleep. Sleeping at once costs a third of pre-training (72,000 and 105,000
-# tokens/s); libgomp's own 300,000 rounds gain 8 % on a quiet machine, and beside two other programs take twice as long.
+# Threads that wait spin for 10,000 rounds, then sleep: between sleeping at once and libgomp's own 300,000 rounds. Pre-training the
+# world's models on two cores, tokens/s: 59,000, 96,000 and 102,000; beside two busy programs 55,000, 31,000 and 12,000.
 export GOMP_SPINCOUNT ?= 10000
 
 # Continuous integration must not move Cargo.lock.

@@ -125,7 +125,8 @@ async def show(page, server, path):
 
 async def run_all(page, path):
     """Runs every cell on the kernel that came with the page, from outputs that are empty."""
-    await browser.until(lambda: page.evaluate(READY), 180, f"{path.name}: it does not become the current notebook, or its kernel not ready")
+    complaint = f"{path.name}: it does not become the current notebook, or its kernel does not become ready"
+    await browser.until(lambda: page.evaluate(READY), 180, complaint)
     await page.evaluate("jupyterapp.commands.execute('notebook:clear-all-cell-outputs').then(() => true)")
     await page.evaluate("jupyterapp.commands.execute('notebook:run-all-cells').then(() => true)")
 

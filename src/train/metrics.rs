@@ -7,8 +7,8 @@ use tch::{Kind, Reduction, Tensor};
 use crate::model::Model;
 use crate::text::TaskData;
 
-/// Tokens an evaluation batch holds at most. On a CPU what a layer makes of them should stay in a core's cache: 2,048 are a
-/// seventh faster than 8,192, and than 512.
+/// Tokens an evaluation batch holds at most. On a CPU what a layer makes of them should stay in a core's cache: 300 updates with 61
+/// evaluations took 4.3 s with 2,048, 4.6 s with 8,192 and 5.0 s with 512.
 const EVALUATION_TOKENS: usize = 2_048;
 /// On a GPU a batch has to fill it.
 const EVALUATION_TOKENS_GPU: usize = 8_192;
