@@ -13,7 +13,7 @@ use std::process::Command;
 /// What decides how the library behaves. The command line is left out, or every change to it would rebuild the library.
 const SOURCES: [&str; 5] = ["src", ":(exclude)src/bin", "build.rs", "Cargo.toml", "Cargo.lock"];
 
-const NATIVE: &str = "src/native/adamw.cpp";
+const NATIVE: &str = "src/native";
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
@@ -42,7 +42,20 @@ fn compile_native(libtorch_lib: &Path) -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
     // Another libtorch may come to lie in the same place.
     let version = std::fs::read_to_string(include.join("torch/headeronly/version.h"))?;
-    let made_from = format!("{} {abi}\n{version}{}", include.display(), std::fs::read_to_string(NATIVE)?);
+    let mut made_from = format!("{} {abi}\n{version}", include.display());
+    let mut sources = Vec::new();
+    for entry in std::fs::read_dir(NATIVE)? {
+        let path = entry?.path();
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("cpp") => sources.push(path),
+            Some("h") => made_from += &std::fs::read_to_string(&path)?,
+            _ => {}
+        }
+    }
+    sources.sort();
+    for source in &sources {
+        made_from += &std::fs::read_to_string(source)?;
+    }
     let stamp = out.join("native.stamp");
     if std::fs::read_to_string(&stamp).ok().as_ref() != Some(&made_from) {
         cc::Build::new()
@@ -51,8 +64,9 @@ fn compile_native(libtorch_lib: &Path) -> Result<(), Box<dyn Error>> {
             .opt_level(2)
             .define("_GLIBCXX_USE_CXX11_ABI", abi.as_str())
             .include(&include)
+            .include(include.join("torch/csrc/api/include"))
             .warnings(false)
-            .file(NATIVE)
+            .files(sources)
             .cargo_metadata(false)
             .try_compile("recyclable_native")?;
         std::fs::write(stamp, made_from)?;

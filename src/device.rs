@@ -47,6 +47,21 @@ pub fn device_name(device: Device) -> String {
     }
 }
 
+/// Counts from now on what tensors take on the CPU: those of this thread, and of threads that libtorch computes with for it. It is
+/// paid for at every allocation, so it is for measuring. A CUDA device always counts.
+pub fn count_cpu_memory() -> Result<()> {
+    crate::native::count_memory()
+}
+
+/// The most bytes that tensors took on a device since this was last asked, whatever an allocator keeps beside them. On the CPU it
+/// is what tensors that came after [`count_cpu_memory`] took, without it 0.
+///
+/// # Errors
+/// When nothing was computed on that CUDA device yet.
+pub fn take_peak_memory(device: Device) -> Result<u64> {
+    crate::native::peak_memory(device)
+}
+
 fn load_cuda() {
     #[cfg(target_os = "linux")]
     {
@@ -136,6 +151,12 @@ fn cpu_has_bf16() -> bool {
     {
         false
     }
+}
+
+/// The CPU, and a CUDA device where there is one: what both have to pass.
+#[cfg(test)]
+pub(crate) fn devices_here() -> Vec<Device> {
+    [Device::Cpu].into_iter().chain(cuda_available().then_some(Device::Cuda(0))).collect()
 }
 
 #[cfg(test)]

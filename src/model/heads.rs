@@ -55,7 +55,7 @@ impl LmHead {
     /// (…, h) to logits (…, vocabulary).
     pub fn forward(&self, x: &Tensor, word_embeddings: &Tensor, pass: &Pass) -> Result<Tensor> {
         let x = self.norm.forward(&self.dense.forward(x, pass)?.f_gelu("none")?)?;
-        Ok(linear(&x, word_embeddings, Some(&self.bias), pass)?.f_to_kind(Kind::Float)?)
+        Ok(linear(&x, &[word_embeddings], &[&self.bias], pass)?.f_to_kind(Kind::Float)?)
     }
 }
 

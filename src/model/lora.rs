@@ -26,7 +26,7 @@ impl Lora {
     }
 
     pub fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
-        let inner = linear(x, &self.a, None, pass)?; // (…, rank)
-        Ok(linear(&inner, &self.b, None, pass)?.f_mul_scalar(self.scale)?)
+        let inner = linear(x, &[&self.a], &[], pass)?; // (…, rank)
+        Ok(linear(&inner, &[&self.b], &[], pass)?.f_mul_scalar(self.scale)?)
     }
 }

@@ -14,6 +14,7 @@ use super::absorbed;
 use super::leaves::Leaves;
 use super::method::{AdapterPosition, Method, adapter_places};
 use super::{Lora, RobertaConfig};
+use crate::native::bf16_linear;
 
 /// Names and shapes of the backbone.
 pub(crate) fn backbone_tensors(config: &RobertaConfig) -> Vec<(String, Vec<i64>)> {
@@ -135,7 +136,7 @@ impl Linear {
     }
 
     pub fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
-        let y = linear(x, &self.weight, Some(&self.bias), pass)?;
+        let y = linear(x, &[&self.weight], &[&self.bias], pass)?;
         match &self.lora {
             None => Ok(y),
             Some(lora) => Ok(y.f_add(&lora.forward(x, pass)?)?),
@@ -143,13 +144,17 @@ impl Linear {
     }
 }
 
-/// x·Wᵀ + b in the pass's kind: weights stay in `f32` and are cast for the product.
-pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, pass: &Pass) -> Result<Tensor> {
-    if pass.kind == Kind::Float {
-        return Ok(x.f_linear(weight, bias)?);
+/// x·Wᵀ + b in the pass's kind, of maps stacked on each other: weights stay in `f32` and are cast for the product.
+pub(crate) fn linear(x: &Tensor, weights: &[&Tensor], biases: &[&Tensor], pass: &Pass) -> Result<Tensor> {
+    if pass.kind == Kind::BFloat16 {
+        return bf16_linear(x, weights, biases);
     }
-    let bias = bias.map(|bias| bias.f_to_kind(pass.kind)).transpose()?;
-    Ok(x.f_to_kind(pass.kind)?.f_linear(&weight.f_to_kind(pass.kind)?, bias.as_ref())?)
+    let stacked = |parts: &[&Tensor]| match parts {
+        [one] => Ok(one.shallow_clone()),
+        _ => Tensor::f_cat(parts, 0),
+    };
+    let bias = if biases.is_empty() { None } else { Some(stacked(biases)?) };
+    Ok(x.f_linear(&stacked(weights)?, bias.as_ref())?)
 }
 
 #[derive(Debug)]
@@ -317,12 +322,12 @@ impl SelfAttention {
         let maps = [&self.query, &self.key, &self.value];
         if queries.is_none() && maps.iter().all(|map| map.is_plain()) {
             // One product in place of three, and one gradient of x in place of a sum of three.
-            let stacked = |of: fn(&Linear) -> &Tensor| Tensor::f_cat(&maps.map(of), 0);
-            let (weight, bias) = (stacked(|map| &map.weight)?, stacked(|map| &map.bias)?); // (3h, h), (3h)
-            let y = linear(x, &weight, Some(&bias), pass)?.f_to_kind(kind)?; // (b, t, 3h)
-            let y = y.f_view([b, t, 3, self.heads, d])?.f_permute([2, 0, 3, 1, 4])?; // (3, b, n, t, d)
-            let [q, k, v] =
-                <[Tensor; 3]>::try_from(y.f_unbind(0)?).map_err(|_| anyhow!("three maps give three parts"))?;
+            let (weights, biases) = (maps.map(|map| &map.weight), maps.map(|map| &map.bias));
+            let y = linear(x, &weights, &biases, pass)?.f_to_kind(kind)?; // (b, t, 3h)
+            let parts = y.f_chunk(3, -1)?.into_iter();
+            let parts = parts.map(|part| part.f_view([b, t, self.heads, d])?.f_transpose(1, 2)); // (b, n, t, d)
+            let [q, k, v] = <[Tensor; 3]>::try_from(parts.collect::<Result<Vec<_>, _>>()?)
+                .map_err(|_| anyhow!("three maps give three parts"))?;
             return Ok((q, k, v));
         }
         let project = |map: &Linear, x: &Tensor| -> Result<Tensor> {

@@ -3,7 +3,7 @@
 use std::ffi::{CStr, c_char, c_int};
 
 use anyhow::{Result, bail, ensure};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 use torch_sys::C_tensor;
 
 unsafe extern "C" {
@@ -24,6 +24,40 @@ unsafe extern "C" {
         error: *mut c_char,
         error_size: usize,
     ) -> c_int;
+
+    fn recyclable_bf16_linear(
+        x: *const C_tensor,
+        weights: *const *const C_tensor,
+        weight_count: usize,
+        biases: *const *const C_tensor,
+        bias_count: usize,
+        y: *mut *mut C_tensor,
+        error: *mut c_char,
+        error_size: usize,
+    ) -> c_int;
+
+    fn recyclable_count_memory(error: *mut c_char, error_size: usize) -> c_int;
+
+    fn recyclable_peak_memory(device: c_int, bytes: *mut i64, error: *mut c_char, error_size: usize) -> c_int;
+
+    fn recyclable_upload(
+        tensor: *const C_tensor,
+        device: c_int,
+        copy: *mut *mut C_tensor,
+        error: *mut c_char,
+        error_size: usize,
+    ) -> c_int;
+}
+
+/// Lets the C++ write its error here, and says what libtorch could not do.
+fn reporting(what: &str, call: impl FnOnce(*mut c_char, usize) -> c_int) -> Result<()> {
+    let mut error: [c_char; 1024] = [0; 1024];
+    if call(error.as_mut_ptr(), error.len()) != 0 {
+        // SAFETY: zeroed before, and snprintf ends what it writes with a 0.
+        let message = unsafe { CStr::from_ptr(error.as_ptr()) };
+        bail!("libtorch could not {what}: {}", message.to_string_lossy());
+    }
+    Ok(())
 }
 
 /// Flat vectors of one length: what is moved, along what, and the two running means.
@@ -74,34 +108,90 @@ pub(crate) fn fused_adamw(moved: &[Moved], update: &AdamWUpdate) -> Result<()> {
     let pointers = |of: fn(&Moved) -> *const C_tensor| moved.iter().map(of).collect::<Vec<_>>();
     let (parameters, gradients) = (pointers(|m| m.parameters.as_ptr()), pointers(|m| m.gradients.as_ptr()));
     let (means, squares) = (pointers(|m| m.mean.as_ptr()), pointers(|m| m.square.as_ptr()));
-    let mut error: [c_char; 1024] = [0; 1024];
-    // SAFETY: the pointers come from tensors that are borrowed for the call, four lists of `moved.len()`; their lengths, kinds
-    // and devices were checked above; `error` is written to within its length and always ends in 0.
-    let failed = unsafe {
-        recyclable_fused_adamw(
-            parameters.as_ptr(),
-            gradients.as_ptr(),
-            means.as_ptr(),
-            squares.as_ptr(),
-            moved.len(),
-            update.step.as_ptr(),
-            update.learning_rate,
-            update.beta1,
-            update.beta2,
-            update.weight_decay,
-            update.epsilon,
-            update.grad_scale.map_or(std::ptr::null(), Tensor::as_ptr),
-            update.found_inf.as_ptr(),
-            error.as_mut_ptr(),
-            error.len(),
-        )
-    };
-    if failed != 0 {
-        // SAFETY: zeroed before, and snprintf ends what it writes with a 0.
-        let message = unsafe { CStr::from_ptr(error.as_ptr()) };
-        bail!("libtorch could not take the step: {}", message.to_string_lossy());
+    reporting("take the step", |error, error_size| {
+        // SAFETY: the pointers come from tensors that are borrowed for the call, four lists of `moved.len()`; their lengths,
+        // kinds and devices were checked above; `error` is written to within its length.
+        unsafe {
+            recyclable_fused_adamw(
+                parameters.as_ptr(),
+                gradients.as_ptr(),
+                means.as_ptr(),
+                squares.as_ptr(),
+                moved.len(),
+                update.step.as_ptr(),
+                update.learning_rate,
+                update.beta1,
+                update.beta2,
+                update.weight_decay,
+                update.epsilon,
+                update.grad_scale.map_or(std::ptr::null(), Tensor::as_ptr),
+                update.found_inf.as_ptr(),
+                error,
+                error_size,
+            )
+        }
+    })
+}
+
+/// x·Wᵀ + b in bfloat16 of fp32 weights and biases, or none of these, that are stacked on each other: (…, in) to (…, Σ out).
+/// Gradients reach x in its own kind, weights and biases in fp32.
+pub(crate) fn bf16_linear(x: &Tensor, weights: &[&Tensor], biases: &[&Tensor]) -> Result<Tensor> {
+    ensure!(biases.is_empty() || biases.len() == weights.len(), "{} biases for {} maps", biases.len(), weights.len());
+    ensure!(!weights.is_empty() && weights.iter().all(|weight| weight.dim() == 2), "a map is a matrix");
+    let pointers = |of: &[&Tensor]| of.iter().map(|tensor| tensor.as_ptr()).collect::<Vec<_>>();
+    let (weights, biases, mut y) = (pointers(weights), pointers(biases), std::ptr::null_mut());
+    reporting("compute a linear map in bf16", |error, error_size| {
+        // SAFETY: the pointers come from tensors that are borrowed for the call, in lists of the lengths given; `y` outlives it;
+        // `error` is written to within its length.
+        unsafe {
+            recyclable_bf16_linear(
+                x.as_ptr(),
+                weights.as_ptr(),
+                weights.len(),
+                biases.as_ptr(),
+                biases.len(),
+                &mut y,
+                error,
+                error_size,
+            )
+        }
+    })?;
+    // SAFETY: a tensor that the call made for us, which nothing else owns.
+    Ok(unsafe { Tensor::from_ptr(y) })
+}
+
+/// From now on, what tensors of this thread take on the CPU is counted.
+pub(crate) fn count_memory() -> Result<()> {
+    reporting("count memory", |error, error_size| {
+        // SAFETY: `error` is written to within its length.
+        unsafe { recyclable_count_memory(error, error_size) }
+    })
+}
+
+/// The most bytes that tensors took since this was last asked.
+pub(crate) fn peak_memory(device: Device) -> Result<u64> {
+    let (number, mut bytes) = (if let Device::Cuda(index) = device { index as c_int } else { -1 }, 0);
+    reporting("say what memory tensors have taken", |error, error_size| {
+        // SAFETY: `bytes` outlives the call; `error` is written to within its length.
+        unsafe { recyclable_peak_memory(number, &mut bytes, error, error_size) }
+    })?;
+    Ok(u64::try_from(bytes).unwrap_or(0))
+}
+
+/// `tensor` on `device`. Copies to CUDA go through pinned memory, so that the host need not wait for what the device has still
+/// to do; kernels that are launched afterwards find the copy complete.
+pub(crate) fn upload(tensor: &Tensor, device: Device) -> Result<Tensor> {
+    let Device::Cuda(index) = device else { return Ok(tensor.f_to_device(device)?) };
+    if tensor.device() != Device::Cpu {
+        return Ok(tensor.f_to_device(device)?);
     }
-    Ok(())
+    let mut copy = std::ptr::null_mut();
+    reporting("copy a batch to the device", |error, error_size| {
+        // SAFETY: the tensor is borrowed for the call, `copy` outlives it; `error` is written to within its length.
+        unsafe { recyclable_upload(tensor.as_ptr(), index as c_int, &mut copy, error, error_size) }
+    })?;
+    // SAFETY: a tensor that the call made for us, which nothing else owns.
+    Ok(unsafe { Tensor::from_ptr(copy) })
 }
 
 /// Gives freed memory back to the system, where the allocator is glibc's, which keeps most of what a long training used.
@@ -119,7 +209,7 @@ pub(crate) fn return_freed_memory() {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tch::Device;
+    use crate::device::devices_here;
 
     fn ones(length: i64) -> Tensor {
         Tensor::ones([length], (Kind::Float, Device::Cpu))
@@ -164,5 +254,67 @@ mod tests {
     fn an_exception_of_libtorch_comes_back_as_an_error() {
         let error = update([20; 4], &ones(1).to_kind(Kind::Double)).unwrap_err().to_string();
         assert!(error.contains("could not take the step") && error.contains("Float"), "{error}");
+    }
+
+    /// What `bf16_linear` is to compute, step by step: casts, one product of what is stacked.
+    fn by_casts(x: &Tensor, weights: &[&Tensor], biases: &[&Tensor]) -> Result<Tensor> {
+        let stacked = |parts: &[&Tensor]| Ok::<_, anyhow::Error>(Tensor::f_cat(parts, 0)?.f_to_kind(Kind::BFloat16)?);
+        let bias = if biases.is_empty() { None } else { Some(stacked(biases)?) };
+        Ok(x.f_to_kind(Kind::BFloat16)?.f_linear(&stacked(weights)?, bias.as_ref())?)
+    }
+
+    #[test]
+    fn a_bf16_map_and_its_gradients_are_those_of_casts_and_a_product() -> Result<()> {
+        // The last has more columns than a GPU wants, and a number that it does not want.
+        let cases: [(&[i64], bool); 4] = [(&[24], true), (&[24], false), (&[16, 16, 16], true), (&[1030], true)];
+        for (device, (rows, has_biases)) in
+            devices_here().into_iter().flat_map(|device| cases.map(|case| (device, case)))
+        {
+            tch::manual_seed(1);
+            let leaf = |shape: &[i64]| (Tensor::randn(shape, (Kind::Float, device)) * 0.5).set_requires_grad(true);
+            let weights: Vec<Tensor> = rows.iter().map(|rows| leaf(&[*rows, 16])).collect();
+            let biases: Vec<Tensor> = rows.iter().filter(|_| has_biases).map(|rows| leaf(&[*rows])).collect();
+            let (weights, biases): (Vec<&Tensor>, Vec<&Tensor>) = (weights.iter().collect(), biases.iter().collect());
+            for kind in [Kind::Float, Kind::BFloat16] {
+                let x = (Tensor::randn([3, 5, 16], (Kind::Float, device)).to_kind(kind)).set_requires_grad(true);
+                let leaves: Vec<&Tensor> = [&x].into_iter().chain(weights.iter().chain(&biases).copied()).collect();
+                let along = Tensor::randn([3, 5, rows.iter().sum()], (Kind::BFloat16, device));
+                let run = |map: fn(&Tensor, &[&Tensor], &[&Tensor]) -> Result<Tensor>| -> Result<Vec<Tensor>> {
+                    let y = map(&x, &weights, &biases)?;
+                    let gradients = Tensor::f_run_backward(&[&(&y * &along).sum(Kind::Float)], &leaves, false, false)?;
+                    Ok([y].into_iter().chain(gradients).collect())
+                };
+                for (ours, theirs) in run(bf16_linear)?.iter().zip(&run(by_casts)?) {
+                    assert_eq!((ours.size(), ours.kind()), (theirs.size(), theirs.kind()));
+                    let [ours, theirs] = [ours, theirs].map(|tensor| tensor.to_kind(Kind::Double));
+                    let off = f64::try_from((&ours - &theirs).norm() / theirs.norm())?;
+                    assert!(off < 4e-3, "{device:?}, {rows:?}, {kind:?}: off by {off:.1e}");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_frozen_has_no_gradient_and_stops_none() -> Result<()> {
+        let leaf = |shape: &[i64], trained| Tensor::ones(shape, (Kind::Float, Device::Cpu)).set_requires_grad(trained);
+        let (x, weight, bias) = (leaf(&[3, 4], true), leaf(&[2, 4], false), leaf(&[2], true));
+        bf16_linear(&x, &[&weight], &[&bias])?.sum(Kind::Float).backward();
+        assert!(!weight.grad().defined());
+        assert_eq!(x.grad(), Tensor::full([3, 4], 2, (Kind::Float, Device::Cpu)));
+        assert_eq!(bias.grad(), Tensor::full([2], 3, (Kind::Float, Device::Cpu)));
+        let y = tch::no_grad(|| bf16_linear(&x, &[&weight], &[]))?;
+        assert!(!y.requires_grad() && y.kind() == Kind::BFloat16);
+        Ok(())
+    }
+
+    #[test]
+    fn maps_that_do_not_fit_are_refused() {
+        let (x, weight) =
+            (Tensor::ones([3, 5], (Kind::Float, Device::Cpu)), Tensor::ones([2, 4], (Kind::Float, Device::Cpu)));
+        let error = |weights: &[&Tensor], biases: &[&Tensor]| bf16_linear(&x, weights, biases).unwrap_err().to_string();
+        assert!(error(&[&weight], &[]).contains("could not compute a linear map in bf16"));
+        assert!(error(&[&weight], &[&x, &x]).contains("2 biases for 1 maps"));
+        assert!(error(&[], &[]).contains("a map is a matrix"));
     }
 }

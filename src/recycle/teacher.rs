@@ -5,6 +5,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::distill::{DistillConfig, HiddenTokens};
 use crate::model::{Model, Network, Pass, Rows};
+use crate::native::upload;
 use crate::text::{TaskBatch, TaskData};
 
 /// Remembered outputs take at most this many bytes; beyond, the teacher computes every batch again.
@@ -51,7 +52,7 @@ impl Teacher {
         let Some(remembered) = &self.remembered else {
             return tch::no_grad(|| outputs(self.model.network(), self.layers(), batch, Pass::evaluation(), config));
         };
-        let rows = Tensor::f_from_slice(&batch.rows)?.f_to_device(remembered.logits.device())?;
+        let rows = upload(&Tensor::f_from_slice(&batch.rows)?, remembered.logits.device())?;
         let hidden = remembered.hidden.as_ref().map(|hidden| -> Result<Tensor> {
             let hidden = hidden.f_index_select(0, &rows)?;
             let length = hidden.size()[2].min(batch.tokens.size().1);

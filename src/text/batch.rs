@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Result, ensure};
 use tch::{Device, Tensor};
 
+use crate::native::upload;
+
 /// Sequences of one batch, padded to the longest of them.
 #[derive(Debug)]
 pub struct TokenBatch {
@@ -46,8 +48,8 @@ impl TokenBatch {
     /// The same batch on `device`.
     pub fn to_device(&self, device: Device) -> Result<Self> {
         Ok(Self {
-            input_ids: self.input_ids.f_to_device(device)?,
-            attention_mask: self.attention_mask.as_ref().map(|mask| mask.f_to_device(device)).transpose()?,
+            input_ids: upload(&self.input_ids, device)?,
+            attention_mask: self.attention_mask.as_ref().map(|mask| upload(mask, device)).transpose()?,
         })
     }
 

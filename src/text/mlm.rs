@@ -8,6 +8,7 @@ use tch::{Device, Tensor};
 
 use super::batch::Recent;
 use super::{TokenBatch, Tokenizer};
+use crate::native::upload;
 use crate::seed;
 
 /// How tokens are hidden. Rates are those of BERT and RoBERTa (and of `DataCollatorForLanguageModeling` in transformers).
@@ -62,8 +63,8 @@ impl MlmBatch {
     pub fn to_device(&self, device: Device) -> Result<Self> {
         Ok(Self {
             tokens: self.tokens.to_device(device)?,
-            positions: self.positions.f_to_device(device)?,
-            labels: self.labels.f_to_device(device)?,
+            positions: upload(&self.positions, device)?,
+            labels: upload(&self.labels, device)?,
         })
     }
 }

@@ -7,6 +7,7 @@ use tch::{Device, Kind, Tensor};
 use super::batch::Recent;
 use super::sequences::in_parallel;
 use super::{Example, TokenBatch, Tokenizer};
+use crate::native::upload;
 use crate::seed;
 
 /// A batch of a task.
@@ -23,7 +24,7 @@ pub struct TaskBatch {
 impl TaskBatch {
     /// The same batch on `device`.
     pub fn to_device(&self, device: Device) -> Result<Self> {
-        let labels = self.labels.f_to_device(device)?;
+        let labels = upload(&self.labels, device)?;
         Ok(Self { tokens: self.tokens.to_device(device)?, labels, rows: self.rows.clone() })
     }
 }
