@@ -32,6 +32,7 @@ WAITING = dict(GOMP_SPINCOUNT="10000")
 # Not set where peak memory is compared.
 ALLOCATOR = dict(MALLOC_TRIM_THRESHOLD_="1073741824", MALLOC_MMAP_THRESHOLD_="1073741824")
 DEMO_TARGET = 600  # seconds
+PEAKS = ("peak_rss_mb", "peak_tensors_mb")
 WHOLE = 5  # rounds of a run whose results are kept in this folder
 
 
@@ -56,9 +57,6 @@ class Side:
         if job.fresh:
             for name in ALLOCATOR:
                 env.pop(name, None)
-        if any(row.measure == "extra" for row in job.rows):
-            # Memory that was given back must not serve what is measured.
-            env["MIMALLOC_PURGE_DELAY"] = "0"
         return env
 
     def start(self, job, folder, *arguments, **pipes):
@@ -174,14 +172,15 @@ def measured(job, row, mine, peer, theta_mb):
             return mine["peak_rss_mb"] / peer["peak_rss_mb"], mine["peak_rss_mb"], peer["peak_rss_mb"]
         case "extra":
             # Evaluating holds the model of one end, the path those of both, which are its input: the second is not counted.
-            return (mine["peak_rss_mb"] - peer["peak_rss_mb"]) / theta_mb - 1, mine["peak_rss_mb"], peer["peak_rss_mb"]
+            return (mine["peak_tensors_mb"] - peer["peak_tensors_mb"]) / theta_mb - 1, mine["peak_tensors_mb"], peer["peak_tensors_mb"]
         case "mfu":
             executed = floors.step(job.spec)["flops"] / (job.spec["batch"] * job.spec["tokens"])  # a token
             return rate[0] * executed / rate[1], rate[0] * executed / 1e12, rate[1] / 1e12
 
 
 def median(rounds):
-    return {key: statistics.median(turn[key] for turn in rounds) for key in ("seconds", "units", "peak_rss_mb")}
+    keys = [key for key in ("seconds", "units", *PEAKS) if rounds[0].get(key) is not None]
+    return {key: statistics.median(turn[key] for turn in rounds) for key in keys}
 
 
 def rows_of(job, workers, folder, firsts, facts):
@@ -191,8 +190,6 @@ def rows_of(job, workers, folder, firsts, facts):
         mine, peer = workers[True, row.ours], workers[False, row.peer]
         ratio, ours, theirs = measured(job, row, median(mine.rounds), median(peer.rounds), theta_mb)
         each = [measured(job, row, *pair, theta_mb)[0] for pair in zip(mine.rounds, peer.rounds)]
-        # Resident memory is read in pages and holds more than parameters: sets of them are counted to a tenth.
-        counted = round(ratio, 1) if row.measure == "extra" else ratio
         higher, target = row.measure in ("speed", "mfu"), row.target[0 if facts["bf16"] else 1]
         losses = [None if None in given else statistics.fmean(given) for given in ([turn["loss"] for turn in side.rounds] for side in (mine, peer))]
         falls = None
@@ -205,8 +202,9 @@ def rows_of(job, workers, folder, firsts, facts):
         yield dict(
             job=row.name, peer=row.peer, device=job.device, ratio=ratio, target=target, higher_is_better=higher, n=len(each),
             spread=[min(each), max(each)], unit={"mfu": "TFLOP/s", "extra": "MB", "time": "s"}.get(row.measure, job.unit),
-            ours=ours, theirs=theirs, met=counted >= target if higher else counted <= target, losses=losses, falls=falls,
+            ours=ours, theirs=theirs, met=ratio >= target if higher else ratio <= target, losses=losses, falls=falls,
             steps=job.steps, **({"note": row.note} if row.note else {}),
+            **{key: [max(turn[key] for turn in side.rounds) for side in (mine, peer)] for key in PEAKS if mine.rounds[0].get(key) and peer.rounds[0].get(key)},
             precision=[mine.about["precision"], peer.about["precision"]], threads=[mine.about["threads"], peer.about["threads"]],
             target_for="bf16" if facts["bf16"] else "no bf16", **stamp(facts, mine.about["versions"] | peer.about["versions"]),
         )

@@ -270,6 +270,14 @@ def peak_rss_mb():
             return int(line.split()[1]) * 1024 / 1e6
 
 
+def take_peak_tensors_mb(device):
+    """The most that tensors took on a GPU since this was last asked."""
+    if device.type == "cuda":
+        peak = torch.cuda.max_memory_allocated() / 1e6
+        torch.cuda.reset_peak_memory_stats()
+        return peak
+
+
 def forget_the_peak():
     try:
         Path("/proc/self/clear_refs").write_text("5")
@@ -292,7 +300,7 @@ def main(what, spec, device, way=None):
     forget_the_peak()
     for line in sys.stdin:
         seconds, units, loss = repeat(int(line.removeprefix("go ")))
-        say(dict(seconds=seconds, units=units, loss=loss, peak_rss_mb=peak_rss_mb()))
+        say(dict(seconds=seconds, units=units, loss=loss, peak_rss_mb=peak_rss_mb(), peak_tensors_mb=take_peak_tensors_mb(job.device)))
 
 
 if __name__ == "__main__":

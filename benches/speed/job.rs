@@ -36,6 +36,9 @@ pub struct Spec {
     /// A task of the built-in world, or a task's folder.
     #[serde(default)]
     pub task: String,
+    /// Whether what tensors take on the CPU is counted.
+    #[serde(default)]
+    pub counted: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Deserialize)]

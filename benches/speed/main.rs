@@ -18,6 +18,7 @@ mod path;
 use std::io::{BufRead, Write};
 
 use anyhow::{Context, Result, bail};
+use recyclable::device::{count_cpu_memory, take_peak_memory};
 use recyclable::experiment::report::peak_rss_mb;
 use recyclable::prelude::*;
 use serde_json::{Value, json};
@@ -61,6 +62,11 @@ type Repeat<'a> = Box<dyn FnMut(usize) -> Result<Repetition> + 'a>;
 
 fn work(job: &Job, device: Device, way: &str) -> Result<()> {
     let precision = || Ok::<_, anyhow::Error>(way.parse::<Precision>()?.resolve(device));
+    // What tensors take is always counted on a GPU, and on the CPU where a job asks for it.
+    let counted = job.spec.counted || device.is_cuda();
+    if job.spec.counted {
+        count_cpu_memory()?;
+    }
     let mut repeat: Repeat = match job.spec.kind {
         Kind::Mlm => masked::repeat(job, precision()?, device)?,
         Kind::Tune => finetune::repeat(job, precision()?, device)?,
@@ -74,11 +80,18 @@ fn work(job: &Job, device: Device, way: &str) -> Result<()> {
         "versions": {"recyclable": env!("RECYCLABLE_COMMIT")},
     }))?;
     forget_the_peak();
+    if job.spec.counted {
+        take_peak_memory(device)?;
+    }
     for line in std::io::stdin().lock().lines() {
         let line = line?;
         let steps = line.strip_prefix("go ").with_context(|| format!("{line:?} is not \"go STEPS\""))?;
         let Repetition { seconds, units, loss } = repeat(steps.trim().parse()?)?;
-        say(&json!({"seconds": seconds, "units": units, "loss": loss, "peak_rss_mb": peak_rss_mb()}))?;
+        let tensors = if counted { Some(take_peak_memory(device)? as f64 / 1e6) } else { None };
+        let peaks = (peak_rss_mb(), tensors);
+        say(
+            &json!({"seconds": seconds, "units": units, "loss": loss, "peak_rss_mb": peaks.0, "peak_tensors_mb": peaks.1}),
+        )?;
     }
     Ok(())
 }
