@@ -47,11 +47,21 @@ bench-build: setup
 bench: setup-test bench-build ## Race the library against transformers on this CPU (15 minutes), into benches/results.json
 	$(BENCH)
 
-# On a machine without Rust: BENCH_BINARY=recyclable-speed, built and stripped elsewhere against the same libtorch, and
+.PHONY: gpu-pack
+gpu-pack: setup ## Build what a GPU machine without Rust and network needs, into target/gpu-pack
+	@scripts/notebooks.sh
+	scripts/gpu_pack.sh
+
+# On a machine without Rust: BENCH_BINARY=recyclable-speed, built and stripped elsewhere against the same libtorch (gpu-pack), and
 # BENCH_PYTHON=python3 with the torch and transformers of requirements-test.txt.
 .PHONY: bench-gpu
 bench-gpu: $(if $(BENCH_BINARY),,setup-test bench-build) ## The same on a CUDA device, with the shape of roberta-base
 	$(BENCH) --gpu
+
+GPU_PACK ?= target/gpu-pack
+.PHONY: gpu-check
+gpu-check: ## On a machine with a GPU: check what gpu-pack built (BENCH_PYTHON as for bench-gpu)
+	scripts/gpu_check.sh $(GPU_PACK) $(BENCH_PYTHON)
 
 .PHONY: notebooks-setup
 notebooks-setup: ## Make what the notebooks need: JupyterLab, the Rust kernel, its compile cache (10 minutes the first time)
