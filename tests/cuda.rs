@@ -98,7 +98,7 @@ fn training_without_dropout_loses_what_it_loses_on_the_cpu() -> Result<()> {
         // The outdated weights are those of one device; what becomes of them is asked of both.
         let upgrade = Upgrade { old: &old, outdated: &theirs.last, new: &new };
         let ways: [(&str, Box<dyn Recycle>); 3] = [
-            ("initialization", Box::new(Init::default())),
+            ("initialization", Box::new(Init)),
             ("distillation", Box::new(Distill::default())),
             ("combined", Box::new(Combined::default())),
         ];
