@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use tch::{Kind, Tensor};
 
 use super::RobertaConfig;
-use super::leaves::Leaves;
+use super::leaves::{Leaves, Weight};
 use super::roberta::{Encoded, LayerNorm, Linear, Pass, linear};
 
 /// Names and shapes of the masked-LM head; its decoder is the word embedding matrix.
@@ -43,17 +43,17 @@ pub(crate) enum Head {
 pub(crate) struct LmHead {
     dense: Linear,
     norm: LayerNorm,
-    bias: Tensor,
+    bias: Weight,
 }
 
 impl LmHead {
     pub fn new(leaves: &Leaves, eps: f64) -> Result<LmHead> {
         let norm = LayerNorm::new(leaves, "lm_head.layer_norm", eps)?;
-        Ok(LmHead { dense: Linear::new(leaves, "lm_head.dense")?, norm, bias: leaves.get("lm_head.bias")? })
+        Ok(LmHead { dense: Linear::new(leaves, "lm_head.dense")?, norm, bias: leaves.weight("lm_head.bias")? })
     }
 
     /// (…, h) to logits (…, vocabulary).
-    pub fn forward(&self, x: &Tensor, word_embeddings: &Tensor, pass: &Pass) -> Result<Tensor> {
+    pub fn forward(&self, x: &Tensor, word_embeddings: &Weight, pass: &Pass) -> Result<Tensor> {
         let x = self.norm.forward(&self.dense.forward(x, pass)?.f_gelu("none")?)?;
         Ok(linear(&x, &[word_embeddings], &[&self.bias], pass)?.f_to_kind(Kind::Float)?)
     }

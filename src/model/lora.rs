@@ -3,15 +3,15 @@
 use anyhow::Result;
 use tch::Tensor;
 
-use super::leaves::Leaves;
+use super::leaves::{Leaves, Weight};
 use super::method::LoraConfig;
 use super::roberta::{Pass, linear};
 
 /// (alpha / rank) · B·A·x, with A: (rank, in) and B: (out, rank).
 #[derive(Debug)]
 pub(crate) struct Lora {
-    a: Tensor,
-    b: Tensor,
+    a: Weight,
+    b: Weight,
     scale: f64,
 }
 
@@ -22,7 +22,7 @@ impl Lora {
         if !leaves.contains(&a) {
             return Ok(None);
         }
-        Ok(Some(Lora { a: leaves.get(&a)?, b: leaves.get(&b)?, scale: config.alpha / config.rank as f64 }))
+        Ok(Some(Lora { a: leaves.weight(&a)?, b: leaves.weight(&b)?, scale: config.alpha / config.rank as f64 }))
     }
 
     pub fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {

@@ -30,6 +30,7 @@ use crate::seed;
 use crate::text::{TokenBatch, Tokenizer};
 use heads::classifier_tensors;
 use leaves::Leaves;
+pub(crate) use leaves::Weight;
 use lora::Lora;
 use method::module_tensors;
 pub(crate) use network::Network;
@@ -141,8 +142,24 @@ impl Model {
     /// The same model computing its matrix products in another precision.
     pub fn with_precision(mut self, precision: Precision) -> Model {
         self.precision = precision.resolve(self.device());
-        self.network = self.network.with_kind(self.precision.kind(self.backbone.theta.device()));
+        let rounding = (self.precision == Precision::Bf16).then(|| self.rounding_network());
+        self.network = match rounding {
+            Some(Ok(network)) => network,
+            // Without room for a rounded copy of the weights, they are rounded for every product.
+            _ => self.network.with_kind(self.precision.kind(self.backbone.theta.device())),
+        };
         self
+    }
+
+    /// The network, with weights that are rounded to bfloat16 once they have changed, and not for every product.
+    fn rounding_network(&self) -> Result<Network> {
+        let rounded = |part: &Part| part.leaves.rounded(&part.theta);
+        let (backbone, head) = (rounded(&self.backbone)?, rounded(&self.head)?);
+        let modules = self.modules.as_ref().map(rounded).transpose()?;
+        let (leaves, modules) = modules.unzip();
+        let network =
+            Network::new(&self.config, &self.method, !self.labels.is_empty(), &backbone.0, leaves.as_ref(), &head.0)?;
+        Ok(network.with_rounded([Some(backbone.1), modules, Some(head.1)].into_iter().flatten().collect()))
     }
 
     /// The precision matrix products are computed in: never `Auto`.

@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use tch::{Kind, Tensor};
 
 use super::heads::{ClassifierHead, Head, LmHead};
-use super::leaves::Leaves;
+use super::leaves::{Leaves, Rounded};
 use super::roberta::{Encoded, Pass, Roberta, Rows};
 use super::{Method, RobertaConfig};
 use crate::text::TokenBatch;
@@ -17,6 +17,8 @@ pub(crate) struct Network {
     head: Head,
     /// The kind of the tensors that enter a matrix product.
     kind: Kind,
+    /// What is to be rounded before a pass in bfloat16.
+    rounded: Vec<Rounded>,
 }
 
 impl Network {
@@ -33,16 +35,22 @@ impl Network {
             true => Head::Classifier(ClassifierHead::new(head, config)?),
             false => Head::MaskedLm(LmHead::new(head, config.layer_norm_eps)?),
         };
-        Ok(Network { encoder, head, kind: Kind::Float })
+        Ok(Network { encoder, head, kind: Kind::Float, rounded: Vec::new() })
     }
 
     pub fn with_kind(self, kind: Kind) -> Network {
         Network { kind, ..self }
     }
 
+    /// Computing in bfloat16 with the rounded copies that its leaves have.
+    pub fn with_rounded(self, rounded: Vec<Rounded>) -> Network {
+        Network { kind: Kind::BFloat16, rounded, ..self }
+    }
+
     /// Runs the encoder.
     pub fn encode(&self, tokens: &TokenBatch, mut pass: Pass) -> Result<(Encoded, Pass)> {
         pass.kind = self.kind;
+        self.rounded.iter().try_for_each(Rounded::refresh)?;
         let encoded = self.encoder.forward(&tokens.input_ids, tokens.attention_mask.as_ref(), &pass)?;
         Ok((encoded, pass))
     }

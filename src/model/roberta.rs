@@ -11,7 +11,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use tch::{Device, Kind, Tensor};
 
 use super::absorbed;
-use super::leaves::Leaves;
+use super::leaves::{Leaves, Weight};
 use super::method::{AdapterPosition, Method, adapter_places};
 use super::{Lora, RobertaConfig};
 use crate::native::bf16_linear;
@@ -116,16 +116,16 @@ impl Pass {
 /// y = x·Wᵀ + b, plus a low-rank update where LoRA is in place.
 #[derive(Debug)]
 pub(crate) struct Linear {
-    weight: Tensor,
-    bias: Tensor,
+    weight: Weight,
+    bias: Weight,
     lora: Option<Lora>,
 }
 
 impl Linear {
     pub fn new(leaves: &Leaves, name: &str) -> Result<Linear> {
         Ok(Linear {
-            weight: leaves.get(&format!("{name}.weight"))?,
-            bias: leaves.get(&format!("{name}.bias"))?,
+            weight: leaves.weight(&format!("{name}.weight"))?,
+            bias: leaves.weight(&format!("{name}.bias"))?,
             lora: None,
         })
     }
@@ -144,14 +144,14 @@ impl Linear {
     }
 }
 
-/// x·Wᵀ + b in the pass's kind, of maps stacked on each other: weights stay in `f32` and are cast for the product.
-pub(crate) fn linear(x: &Tensor, weights: &[&Tensor], biases: &[&Tensor], pass: &Pass) -> Result<Tensor> {
+/// x·Wᵀ + b in the pass's kind, of maps stacked on each other. Gradients reach the exact weights.
+pub(crate) fn linear(x: &Tensor, weights: &[&Weight], biases: &[&Weight], pass: &Pass) -> Result<Tensor> {
     if pass.kind == Kind::BFloat16 {
         return bf16_linear(x, weights, biases);
     }
-    let stacked = |parts: &[&Tensor]| match parts {
-        [one] => Ok(one.shallow_clone()),
-        _ => Tensor::f_cat(parts, 0),
+    let stacked = |parts: &[&Weight]| match parts {
+        [one] => Ok(one.exact.shallow_clone()),
+        _ => Tensor::f_cat(&parts.iter().map(|part| &part.exact).collect::<Vec<_>>(), 0),
     };
     let bias = if biases.is_empty() { None } else { Some(stacked(biases)?) };
     Ok(x.f_linear(&stacked(weights)?, bias.as_ref())?)
@@ -225,7 +225,7 @@ impl SublayerOutput {
 
 #[derive(Debug)]
 struct Embeddings {
-    word: Tensor,
+    word: Weight,
     position: Tensor,
     token_type: Tensor,
     norm: LayerNorm,
@@ -237,7 +237,7 @@ impl Embeddings {
     fn forward(&self, input_ids: &Tensor, pass: &Pass) -> Result<Tensor> {
         let filled = input_ids.f_ne(self.pad_token_id)?; // (b, t)
         let positions = (filled.f_cumsum(1, Kind::Int64)? * &filled).f_add_scalar(self.pad_token_id)?; // (b, t)
-        let words = Tensor::f_embedding(&self.word, input_ids, self.pad_token_id, false, false)
+        let words = Tensor::f_embedding(&self.word.exact, input_ids, self.pad_token_id, false, false)
             .context("a token id lies outside the model's vocabulary: is this the tokenizer of this model?")?;
         let positions = Tensor::f_embedding(&self.position, &positions, self.pad_token_id, false, false)?;
         let sum = words.f_add(&self.token_type.f_select(0, 0)?)?.f_add(&positions)?; // (b, t, h)
@@ -273,7 +273,11 @@ impl SelfAttention {
             return self.forward(Some(first), x, mask, pass);
         }
         let q = self.query.forward(&first.f_squeeze_dim(1)?, pass)?.f_to_kind(Kind::Float)?; // (b, h)
-        let maps = absorbed::Maps { key: &self.key.weight, value: &self.value.weight, value_bias: &self.value.bias };
+        let maps = absorbed::Maps {
+            key: &self.key.weight.exact,
+            value: &self.value.weight.exact,
+            value_bias: &self.value.bias.exact,
+        };
         let dropout = |weights: &Tensor| pass.dropout(weights, self.dropout);
         Ok((absorbed::attend(&q, x, maps, self.heads, mask, dropout)?, None))
     }
@@ -468,7 +472,7 @@ impl Roberta {
         let at = "roberta.embeddings";
         Ok(Roberta {
             embeddings: Embeddings {
-                word: backbone.get(&format!("{at}.word_embeddings.weight"))?,
+                word: backbone.weight(&format!("{at}.word_embeddings.weight"))?,
                 position: backbone.get(&format!("{at}.position_embeddings.weight"))?,
                 token_type: backbone.get(&format!("{at}.token_type_embeddings.weight"))?,
                 norm: norm(format!("{at}.LayerNorm"))?,
@@ -507,7 +511,7 @@ impl Roberta {
     }
 
     /// The word embeddings, to which the masked-LM decoder is tied.
-    pub fn word_embeddings(&self) -> &Tensor {
+    pub fn word_embeddings(&self) -> &Weight {
         &self.embeddings.word
     }
 }

@@ -20,5 +20,7 @@ extern "C" int recyclable_fused_adamw(
             list(parameters, count), list(gradients, count), list(means, count), list(squares, count), {},
             std::vector<at::Tensor>(count, *step), learning_rate, beta1, beta2, weight_decay, epsilon,
             /*amsgrad=*/false, /*maximize=*/false, scale, std::optional<at::Tensor>(*found_inf));
+        // libtorch does not: who keeps something that depends on the parameters has to see that they were written to.
+        for (size_t at = 0; at < count; ++at) parameters[at]->unsafeGetTensorImpl()->bump_version();
     });
 }

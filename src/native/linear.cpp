@@ -18,13 +18,26 @@ int64_t aligned(int64_t columns, const at::Tensor &where) {
     return where.is_cuda() && columns > 1024 ? (columns + 63) / 64 * 64 : columns;
 }
 
-// The tensors below each other, in bfloat16, and zeros up to `rows`.
+// The tensors below each other, in bfloat16, and zeros up to `rows`: without copying where they were rounded ahead and lie so.
 at::Tensor stacked(at::TensorList tensors, int64_t rows) {
-    if (tensors.size() == 1 && tensors[0].size(0) == rows) return tensors[0].to(at::kBFloat16);
+    int64_t filled = 0;
+    bool adjoining = tensors[0].scalar_type() == at::kBFloat16;
+    for (size_t at = 0; at < tensors.size(); ++at) {
+        filled += tensors[at].size(0);
+        if (adjoining && at > 0) {
+            const auto &before = tensors[at - 1];
+            adjoining = before.storage().is_alias_of(tensors[at].storage()) &&
+                        before.storage_offset() + before.numel() == tensors[at].storage_offset();
+        }
+    }
     auto shape = tensors[0].sizes().vec();
     shape[0] = rows;
+    if (filled == rows) {
+        if (adjoining) return tensors[0].as_strided(shape, tensors[0].strides());
+        if (tensors.size() == 1) return tensors[0].to(at::kBFloat16);
+    }
     auto result = at::empty(shape, tensors[0].options().dtype(at::kBFloat16));
-    int64_t filled = 0;
+    filled = 0;
     for (const auto &tensor : tensors) {
         result.narrow(0, filled, tensor.size(0)).copy_(tensor);
         filled += tensor.size(0);
@@ -48,15 +61,21 @@ at::Tensor product(const at::Tensor &a, const at::Tensor &b, at::ScalarType kind
 }
 
 struct Linear : torch::autograd::Function<Linear> {
-    // x (…, in), weights (out_i, in), as many biases (out_i) or none: (…, Σ out_i).
-    static at::Tensor forward(AutogradContext *context, const at::Tensor &x, at::TensorList weights, at::TensorList biases) {
+    // x (…, in), weights (out_i, in), as many biases (out_i) or none: (…, Σ out_i). Gradients reach these; what is computed with are
+    // the rounded ones, where there are any.
+    static at::Tensor forward(
+        AutogradContext *context, const at::Tensor &x, at::TensorList weights, at::TensorList biases,
+        const std::vector<at::Tensor> *rounded) {
         at::AutoDispatchBelowADInplaceOrView below; // what is computed here needs no graph of its own
         std::vector<int64_t> rows;
         int64_t columns = 0;
         for (const auto &each : weights) rows.push_back(each.size(0)), columns += each.size(0);
         auto height = aligned(columns, x);
-        auto input = x.to(at::kBFloat16), weight = stacked(weights, height);
-        auto y = at::linear(input, weight, biases.empty() ? std::optional<at::Tensor>() : stacked(biases, height));
+        auto pick = [&](at::TensorList exact, const std::vector<at::Tensor> &ahead) {
+            return stacked(ahead.empty() ? exact : at::TensorList(ahead), height);
+        };
+        auto input = x.to(at::kBFloat16), weight = pick(weights, rounded[0]);
+        auto y = at::linear(input, weight, biases.empty() ? std::optional<at::Tensor>() : pick(biases, rounded[1]));
         if (height != columns) y = y.narrow(-1, 0, columns);
         context->save_for_backward({input, weight});
         context->saved_data["rows"] = rows;
@@ -92,18 +111,22 @@ struct Linear : torch::autograd::Function<Linear> {
         variable_list result{dx};
         unstack(dw, rows, result);
         if (has_biases) unstack(db, rows, result);
+        result.emplace_back(); // of `rounded`
         return result;
     }
 };
 
 } // namespace
 
-// As many biases as weights, or none. The caller owns what `y` is pointed to.
+// As many biases as weights, or none; the lists of rounded tensors may be null. The caller owns what `y` is pointed to.
 extern "C" int recyclable_bf16_linear(
-    const at::Tensor *x, const at::Tensor *const *weights, size_t weight_count, const at::Tensor *const *biases,
-    size_t bias_count, at::Tensor **y, char *error, size_t error_size) {
+    const at::Tensor *x, const at::Tensor *const *weights, const at::Tensor *const *rounded_weights, size_t weight_count,
+    const at::Tensor *const *biases, const at::Tensor *const *rounded_biases, size_t bias_count, at::Tensor **y, char *error,
+    size_t error_size) {
     return reporting(error, error_size, [&] {
         auto all_weights = list(weights, weight_count), all_biases = list(biases, bias_count);
-        *y = new at::Tensor(Linear::apply(*x, at::TensorList(all_weights), at::TensorList(all_biases)));
+        std::vector<at::Tensor> rounded[] = {
+            list(rounded_weights, rounded_weights ? weight_count : 0), list(rounded_biases, rounded_biases ? bias_count : 0)};
+        *y = new at::Tensor(Linear::apply(*x, at::TensorList(all_weights), at::TensorList(all_biases), rounded));
     });
 }

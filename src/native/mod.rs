@@ -6,6 +6,8 @@ use anyhow::{Result, bail, ensure};
 use tch::{Device, Kind, Tensor};
 use torch_sys::C_tensor;
 
+use crate::model::Weight;
+
 unsafe extern "C" {
     fn recyclable_fused_adamw(
         parameters: *const *const C_tensor,
@@ -28,8 +30,10 @@ unsafe extern "C" {
     fn recyclable_bf16_linear(
         x: *const C_tensor,
         weights: *const *const C_tensor,
+        rounded_weights: *const *const C_tensor,
         weight_count: usize,
         biases: *const *const C_tensor,
+        rounded_biases: *const *const C_tensor,
         bias_count: usize,
         y: *mut *mut C_tensor,
         error: *mut c_char,
@@ -133,22 +137,28 @@ pub(crate) fn fused_adamw(moved: &[Moved], update: &AdamWUpdate) -> Result<()> {
     })
 }
 
-/// x·Wᵀ + b in bfloat16 of fp32 weights and biases, or none of these, that are stacked on each other: (…, in) to (…, Σ out).
-/// Gradients reach x in its own kind, weights and biases in fp32.
-pub(crate) fn bf16_linear(x: &Tensor, weights: &[&Tensor], biases: &[&Tensor]) -> Result<Tensor> {
+/// x·Wᵀ + b in bfloat16 of maps, with biases or without, that are stacked on each other: (…, in) to (…, Σ out). Gradients reach x in
+/// its own kind, and the exact weights and biases in fp32.
+pub(crate) fn bf16_linear(x: &Tensor, weights: &[&Weight], biases: &[&Weight]) -> Result<Tensor> {
     ensure!(biases.is_empty() || biases.len() == weights.len(), "{} biases for {} maps", biases.len(), weights.len());
-    ensure!(!weights.is_empty() && weights.iter().all(|weight| weight.dim() == 2), "a map is a matrix");
-    let pointers = |of: &[&Tensor]| of.iter().map(|tensor| tensor.as_ptr()).collect::<Vec<_>>();
-    let (weights, biases, mut y) = (pointers(weights), pointers(biases), std::ptr::null_mut());
+    ensure!(!weights.is_empty() && weights.iter().all(|weight| weight.exact.dim() == 2), "a map is a matrix");
+    let exact = |of: &[&Weight]| of.iter().map(|weight| weight.exact.as_ptr()).collect::<Vec<_>>();
+    let rounded = |of: &[&Weight]| of.iter().map(|weight| Some(weight.rounded.as_ref()?.as_ptr())).collect();
+    let maps = [weights, biases].map(exact);
+    let rounded: [Option<Vec<_>>; 2] = [weights, biases].map(rounded);
+    let rounded = rounded.each_ref().map(|list| list.as_ref().map_or(std::ptr::null(), |list| list.as_ptr()));
+    let mut y = std::ptr::null_mut();
     reporting("compute a linear map in bf16", |error, error_size| {
-        // SAFETY: the pointers come from tensors that are borrowed for the call, in lists of the lengths given; `y` outlives it;
-        // `error` is written to within its length.
+        // SAFETY: the pointers come from tensors that are borrowed for the call, in lists of the lengths given, or in none; `y`
+        // outlives it; `error` is written to within its length.
         unsafe {
             recyclable_bf16_linear(
                 x.as_ptr(),
-                weights.as_ptr(),
+                maps[0].as_ptr(),
+                rounded[0],
                 weights.len(),
-                biases.as_ptr(),
+                maps[1].as_ptr(),
+                rounded[1],
                 biases.len(),
                 &mut y,
                 error,
@@ -257,10 +267,29 @@ mod tests {
     }
 
     /// What `bf16_linear` is to compute, step by step: casts, one product of what is stacked.
-    fn by_casts(x: &Tensor, weights: &[&Tensor], biases: &[&Tensor]) -> Result<Tensor> {
-        let stacked = |parts: &[&Tensor]| Ok::<_, anyhow::Error>(Tensor::f_cat(parts, 0)?.f_to_kind(Kind::BFloat16)?);
+    fn by_casts(x: &Tensor, weights: &[&Weight], biases: &[&Weight]) -> Result<Tensor> {
+        let stacked = |parts: &[&Weight]| {
+            let parts: Vec<&Tensor> = parts.iter().map(|part| &part.exact).collect();
+            Ok::<_, anyhow::Error>(Tensor::f_cat(&parts, 0)?.f_to_kind(Kind::BFloat16)?)
+        };
         let bias = if biases.is_empty() { None } else { Some(stacked(biases)?) };
         Ok(x.f_to_kind(Kind::BFloat16)?.f_linear(&stacked(weights)?, bias.as_ref())?)
+    }
+
+    /// Leaves that are rounded ahead into one buffer, or not.
+    fn leaves(shapes: &[Vec<i64>], ahead: bool, device: Device) -> Result<Vec<Weight>> {
+        let random = |shape: &Vec<i64>| Tensor::randn(shape, (Kind::Float, device)) * 0.5;
+        let exact: Vec<Tensor> = shapes.iter().map(random).map(|leaf| leaf.set_requires_grad(true)).collect();
+        let flat: Vec<Tensor> = exact.iter().map(|leaf| leaf.detach().reshape([-1]).to_kind(Kind::BFloat16)).collect();
+        let flat =
+            if flat.is_empty() { Tensor::zeros([0], (Kind::BFloat16, device)) } else { Tensor::f_cat(&flat, 0)? };
+        let mut place = 0;
+        let rounded = exact.iter().map(|leaf| {
+            place += leaf.numel() as i64;
+            ahead.then(|| flat.narrow(0, place - leaf.numel() as i64, leaf.numel() as i64).view(leaf.size().as_slice()))
+        });
+        let rounded: Vec<_> = rounded.collect();
+        Ok(exact.into_iter().zip(rounded).map(|(exact, rounded)| Weight { exact, rounded }).collect())
     }
 
     #[test]
@@ -270,16 +299,18 @@ mod tests {
         for (device, (rows, has_biases)) in
             devices_here().into_iter().flat_map(|device| cases.map(|case| (device, case)))
         {
-            tch::manual_seed(1);
-            let leaf = |shape: &[i64]| (Tensor::randn(shape, (Kind::Float, device)) * 0.5).set_requires_grad(true);
-            let weights: Vec<Tensor> = rows.iter().map(|rows| leaf(&[*rows, 16])).collect();
-            let biases: Vec<Tensor> = rows.iter().filter(|_| has_biases).map(|rows| leaf(&[*rows])).collect();
-            let (weights, biases): (Vec<&Tensor>, Vec<&Tensor>) = (weights.iter().collect(), biases.iter().collect());
-            for kind in [Kind::Float, Kind::BFloat16] {
-                let x = (Tensor::randn([3, 5, 16], (Kind::Float, device)).to_kind(kind)).set_requires_grad(true);
-                let leaves: Vec<&Tensor> = [&x].into_iter().chain(weights.iter().chain(&biases).copied()).collect();
+            for (kind, ahead) in [(Kind::Float, false), (Kind::BFloat16, false), (Kind::Float, true)] {
+                tch::manual_seed(1);
+                let weights = leaves(&rows.iter().map(|rows| vec![*rows, 16]).collect::<Vec<_>>(), ahead, device)?;
+                let biases = rows.iter().filter(|_| has_biases).map(|rows| vec![*rows]).collect::<Vec<_>>();
+                let biases = leaves(&biases, ahead, device)?;
+                let (weights, biases): (Vec<&Weight>, Vec<&Weight>) =
+                    (weights.iter().collect(), biases.iter().collect());
+                let x = Tensor::randn([3, 5, 16], (Kind::Float, device)).to_kind(kind).set_requires_grad(true);
+                let leaves = weights.iter().chain(&biases).map(|weight| &weight.exact);
+                let leaves: Vec<&Tensor> = [&x].into_iter().chain(leaves).collect();
                 let along = Tensor::randn([3, 5, rows.iter().sum()], (Kind::BFloat16, device));
-                let run = |map: fn(&Tensor, &[&Tensor], &[&Tensor]) -> Result<Tensor>| -> Result<Vec<Tensor>> {
+                let run = |map: fn(&Tensor, &[&Weight], &[&Weight]) -> Result<Tensor>| -> Result<Vec<Tensor>> {
                     let y = map(&x, &weights, &biases)?;
                     let gradients = Tensor::f_run_backward(&[&(&y * &along).sum(Kind::Float)], &leaves, false, false)?;
                     Ok([y].into_iter().chain(gradients).collect())
@@ -288,21 +319,25 @@ mod tests {
                     assert_eq!((ours.size(), ours.kind()), (theirs.size(), theirs.kind()));
                     let [ours, theirs] = [ours, theirs].map(|tensor| tensor.to_kind(Kind::Double));
                     let off = f64::try_from((&ours - &theirs).norm() / theirs.norm())?;
-                    assert!(off < 4e-3, "{device:?}, {rows:?}, {kind:?}: off by {off:.1e}");
+                    assert!(off < 4e-3, "{device:?}, {rows:?}, {kind:?}, rounded {ahead}: off by {off:.1e}");
                 }
             }
         }
         Ok(())
     }
 
+    fn exact(shape: &[i64], trained: bool) -> Weight {
+        let exact = Tensor::ones(shape, (Kind::Float, Device::Cpu)).set_requires_grad(trained);
+        Weight { exact, rounded: None }
+    }
+
     #[test]
     fn what_is_frozen_has_no_gradient_and_stops_none() -> Result<()> {
-        let leaf = |shape: &[i64], trained| Tensor::ones(shape, (Kind::Float, Device::Cpu)).set_requires_grad(trained);
-        let (x, weight, bias) = (leaf(&[3, 4], true), leaf(&[2, 4], false), leaf(&[2], true));
+        let (x, weight, bias) = (exact(&[3, 4], true).exact, exact(&[2, 4], false), exact(&[2], true));
         bf16_linear(&x, &[&weight], &[&bias])?.sum(Kind::Float).backward();
-        assert!(!weight.grad().defined());
+        assert!(!weight.exact.grad().defined());
         assert_eq!(x.grad(), Tensor::full([3, 4], 2, (Kind::Float, Device::Cpu)));
-        assert_eq!(bias.grad(), Tensor::full([2], 3, (Kind::Float, Device::Cpu)));
+        assert_eq!(bias.exact.grad(), Tensor::full([2], 3, (Kind::Float, Device::Cpu)));
         let y = tch::no_grad(|| bf16_linear(&x, &[&weight], &[]))?;
         assert!(!y.requires_grad() && y.kind() == Kind::BFloat16);
         Ok(())
@@ -310,9 +345,9 @@ mod tests {
 
     #[test]
     fn maps_that_do_not_fit_are_refused() {
-        let (x, weight) =
-            (Tensor::ones([3, 5], (Kind::Float, Device::Cpu)), Tensor::ones([2, 4], (Kind::Float, Device::Cpu)));
-        let error = |weights: &[&Tensor], biases: &[&Tensor]| bf16_linear(&x, weights, biases).unwrap_err().to_string();
+        let (x, weight) = (exact(&[3, 5], false), exact(&[2, 4], false));
+        let error =
+            |weights: &[&Weight], biases: &[&Weight]| bf16_linear(&x.exact, weights, biases).unwrap_err().to_string();
         assert!(error(&[&weight], &[]).contains("could not compute a linear map in bf16"));
         assert!(error(&[&weight], &[&x, &x]).contains("2 biases for 1 maps"));
         assert!(error(&[], &[]).contains("a map is a matrix"));
