@@ -18,23 +18,27 @@ int64_t aligned(int64_t columns, const at::Tensor &where) {
     return where.is_cuda() && columns > 1024 ? (columns + 63) / 64 * 64 : columns;
 }
 
+// Whether each of these begins where the one before ends.
+bool adjoining(at::TensorList tensors) {
+    for (size_t at = 1; at < tensors.size(); ++at) {
+        const auto &before = tensors[at - 1];
+        if (!before.storage().is_alias_of(tensors[at].storage()) ||
+            before.storage_offset() + before.numel() != tensors[at].storage_offset())
+            return false;
+    }
+    return true;
+}
+
 // The tensors below each other, in bfloat16, and zeros up to `rows`: without copying where they were rounded ahead and lie so.
 at::Tensor stacked(at::TensorList tensors, int64_t rows) {
     int64_t filled = 0;
-    bool adjoining = tensors[0].scalar_type() == at::kBFloat16;
-    for (size_t at = 0; at < tensors.size(); ++at) {
-        filled += tensors[at].size(0);
-        if (adjoining && at > 0) {
-            const auto &before = tensors[at - 1];
-            adjoining = before.storage().is_alias_of(tensors[at].storage()) &&
-                        before.storage_offset() + before.numel() == tensors[at].storage_offset();
-        }
-    }
+    for (const auto &tensor : tensors) filled += tensor.size(0);
     auto shape = tensors[0].sizes().vec();
     shape[0] = rows;
     if (filled == rows) {
-        if (adjoining) return tensors[0].as_strided(shape, tensors[0].strides());
         if (tensors.size() == 1) return tensors[0].to(at::kBFloat16);
+        if (tensors[0].scalar_type() == at::kBFloat16 && adjoining(tensors))
+            return tensors[0].as_strided(shape, tensors[0].strides());
     }
     auto result = at::empty(shape, tensors[0].options().dtype(at::kBFloat16));
     filled = 0;
@@ -60,6 +64,23 @@ at::Tensor product(const at::Tensor &a, const at::Tensor &b, at::ScalarType kind
     return a.is_cuda() && kind == at::kFloat ? at::mm(a, b, kind) : a.mm(b).to(kind);
 }
 
+// Where `.backward()` adds the gradients of these leaves, as one tensor of so many rows; nothing where it does not, or not to one.
+at::Tensor buffer(at::TensorList leaves, int64_t rows) {
+    auto *asked_for = torch::autograd::get_current_graph_task_exec_info();
+    if (asked_for && !asked_for->empty()) return {}; // `grad(…)` wants them back
+    std::vector<at::Tensor> gradients;
+    for (const auto &leaf : leaves) {
+        const auto &gradient = leaf.grad();
+        if (!leaf.requires_grad() || !gradient.defined() || !gradient.is_contiguous() || gradient.scalar_type() != at::kFloat)
+            return {};
+        gradients.push_back(gradient);
+    }
+    if (gradients.empty() || !adjoining(gradients)) return {};
+    auto shape = gradients[0].sizes().vec();
+    shape[0] = rows;
+    return gradients[0].as_strided(shape, gradients[0].strides());
+}
+
 struct Linear : torch::autograd::Function<Linear> {
     // x (…, in), weights (out_i, in), as many biases (out_i) or none: (…, Σ out_i). Gradients reach these; what is computed with are
     // the rounded ones, where there are any.
@@ -77,7 +98,10 @@ struct Linear : torch::autograd::Function<Linear> {
         auto input = x.to(at::kBFloat16), weight = pick(weights, rounded[0]);
         auto y = at::linear(input, weight, biases.empty() ? std::optional<at::Tensor>() : pick(biases, rounded[1]));
         if (height != columns) y = y.narrow(-1, 0, columns);
-        context->save_for_backward({input, weight});
+        variable_list saved{input, weight};
+        saved.insert(saved.end(), weights.begin(), weights.end());
+        saved.insert(saved.end(), biases.begin(), biases.end());
+        context->save_for_backward(saved);
         context->saved_data["rows"] = rows;
         context->saved_data["has_biases"] = !biases.empty();
         context->saved_data["kind"] = static_cast<int64_t>(x.scalar_type());
@@ -96,10 +120,17 @@ struct Linear : torch::autograd::Function<Linear> {
                 if (context->needs_input_grad(at)) return true;
             return false;
         };
+        auto leaves = at::TensorList(saved).slice(2);
         auto columns = gradients[0].size(-1);
         auto dy = gradients[0].reshape({-1, columns}); // (n, Σ out)
         at::Tensor dx, dw, db;
-        if (has_biases && any(1 + rows.size())) db = dy.sum(0, false, at::kFloat);
+        if (has_biases && any(1 + rows.size())) {
+            db = dy.sum(0, false, at::kFloat);
+            if (auto sum = buffer(leaves.slice(rows.size()), columns); sum.defined()) {
+                sum.add_(db);
+                db = at::Tensor();
+            }
+        }
         if (columns != weight.size(0)) {
             auto padded = at::empty({dy.size(0), weight.size(0)}, dy.options());
             padded.narrow(1, 0, columns).copy_(dy);
@@ -107,7 +138,16 @@ struct Linear : torch::autograd::Function<Linear> {
             dy = padded;
         }
         if (context->needs_input_grad(0)) dx = product(dy, weight, kind).view(input.sizes());
-        if (any(1)) dw = product(dy.t(), input.reshape({-1, input.size(-1)}), at::kFloat);
+        if (any(1)) {
+            auto flat = input.reshape({-1, input.size(-1)}); // (n, in)
+            auto sum = buffer(leaves.slice(0, rows.size()), columns);
+            if (sum.defined() && sum.is_cuda()) {
+                auto slope = dy.narrow(1, 0, columns).t();
+                at::addmm_outf(sum, slope, flat, at::kFloat, 1, 1, sum);
+            } else {
+                dw = product(dy.t(), flat, at::kFloat);
+            }
+        }
         variable_list result{dx};
         unstack(dw, rows, result);
         if (has_biases) unstack(db, rows, result);

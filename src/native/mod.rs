@@ -326,6 +326,50 @@ mod tests {
         Ok(())
     }
 
+    /// Gradients in one buffer, as an optimizer has them, or each by itself.
+    fn gradients_twice(
+        map: fn(&Tensor, &[&Weight], &[&Weight]) -> Result<Tensor>,
+        device: Device,
+        flat: bool,
+    ) -> Result<Tensor> {
+        tch::manual_seed(2);
+        let weights = leaves(&[vec![16, 32], vec![16, 32]], true, device)?;
+        let biases = leaves(&[vec![16], vec![16]], true, device)?;
+        let all: Vec<&Tensor> = weights.iter().chain(&biases).map(|weight| &weight.exact).collect();
+        let buffer = Tensor::zeros([2 * 16 * 32 + 2 * 16], (Kind::Float, device));
+        let mut place = 0;
+        for leaf in &all {
+            leaf.sum(Kind::Float).f_backward()?;
+            if flat {
+                let view = buffer.narrow(0, place, leaf.numel() as i64).view(leaf.size().as_slice());
+                leaf.grad().set_data(&view);
+            } else {
+                let _ = leaf.grad().zero_();
+            }
+            place += leaf.numel() as i64;
+        }
+        let x = Tensor::randn([3, 5, 32], (Kind::Float, device));
+        let (weights, biases): (Vec<&Weight>, Vec<&Weight>) = (weights.iter().collect(), biases.iter().collect());
+        for _ in 0..2 {
+            map(&x, &weights, &biases)?.square().sum(Kind::Float).f_backward()?;
+        }
+        let gradients: Vec<Tensor> = all.iter().map(|leaf| leaf.grad().reshape([-1])).collect();
+        let gradients = Tensor::f_cat(&gradients, 0)?.to_kind(Kind::Double);
+        assert!(!flat || gradients == buffer.to_kind(Kind::Double), "gradients must stay in the buffer");
+        Ok(gradients)
+    }
+
+    #[test]
+    fn gradients_add_up_wherever_they_lie() -> Result<()> {
+        for (device, flat) in devices_here().into_iter().flat_map(|device| [true, false].map(|flat| (device, flat))) {
+            let (ours, theirs) =
+                (gradients_twice(bf16_linear, device, flat)?, gradients_twice(by_casts, device, flat)?);
+            let off = f64::try_from((&ours - &theirs).norm() / theirs.norm())?;
+            assert!(off < 4e-3, "{device:?}, one buffer {flat}: off by {off:.1e}");
+        }
+        Ok(())
+    }
+
     fn exact(shape: &[i64], trained: bool) -> Weight {
         let exact = Tensor::ones(shape, (Kind::Float, Device::Cpu)).set_requires_grad(trained);
         Weight { exact, rounded: None }
