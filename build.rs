@@ -42,20 +42,14 @@ fn compile_native(libtorch_lib: &Path) -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
     // Another libtorch may come to lie in the same place.
     let version = std::fs::read_to_string(include.join("torch/headeronly/version.h"))?;
-    let mut made_from = format!("{} {abi}\n{version}", include.display());
-    let mut sources = Vec::new();
-    for entry in std::fs::read_dir(NATIVE)? {
-        let path = entry?.path();
-        match path.extension().and_then(|extension| extension.to_str()) {
-            Some("cpp") => sources.push(path),
-            Some("h") => made_from += &std::fs::read_to_string(&path)?,
-            _ => {}
-        }
+    let mut made_from = format!("{} {abi}\n{version}{}", include.display(), std::fs::read_to_string("build.rs")?);
+    let mut files = std::fs::read_dir(NATIVE)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
+    files.sort();
+    let ends_in = |path: &Path, end: &str| path.extension().is_some_and(|extension| extension == end);
+    for file in files.iter().filter(|path| ends_in(path, "cpp") || ends_in(path, "h")) {
+        made_from += &std::fs::read_to_string(file)?;
     }
-    sources.sort();
-    for source in &sources {
-        made_from += &std::fs::read_to_string(source)?;
-    }
+    let sources = files.iter().filter(|path| ends_in(path, "cpp"));
     let stamp = out.join("native.stamp");
     if std::fs::read_to_string(&stamp).ok().as_ref() != Some(&made_from) {
         cc::Build::new()

@@ -4,7 +4,7 @@
 #     scripts/gpu_check.sh PACK [PYTHON]      PYTHON holds the same version of torch
 set -euo pipefail
 pack=$(realpath "$1")
-python=${2:-python3}
+python=$(realpath -s "$(command -v "${2:-python3}")")
 cd "$(dirname "$0")/.."
 LD_LIBRARY_PATH=$("$python" -c 'import pathlib, torch; print(pathlib.Path(torch.__file__).parent / "lib")')
 export LD_LIBRARY_PATH
@@ -38,12 +38,13 @@ notebooks() {
         return 1
     }
     grep '^━━━.*done' "$course/log"
+    rm -rf "$course"
 }
 
 export CARGO_MANIFEST_DIR=$PWD # where the unit tests find their files
 check "the command line finds CUDA" sh -c "'$pack/recyclable' doctor | grep -i cuda:0"
 check "a cell finds CUDA" load_cell
-check "the unit tests of the optimizer" "$pack/tests-lib" optim:: native:: --nocapture
+check "the unit tests of the optimizer and of what is native" "$pack/tests-lib" optim:: native:: --nocapture
 check "the GPU computes what the CPU computes" "$pack/tests-cuda" --nocapture --test-threads 1
 check "the course as a program" notebooks
 exit "$failed"

@@ -10,15 +10,16 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 pack=target/gpu-pack
+locked=${CI:+--locked} # as in the Makefile
 rm -rf "$pack"
 mkdir -p "$pack"
 
-cargo build --bins
+cargo build $locked --bins
 strip -o "$pack/recyclable" target/debug/recyclable
 strip -o "$pack/recyclable-speed" target/debug/recyclable-speed
 
 # The path of a test program stands in what cargo says as JSON.
-cargo test --lib --test cuda --no-run --message-format=json | python3 -c '
+cargo test $locked --lib --test cuda --no-run --message-format=json | python3 -c '
 import json, sys
 for line in sys.stdin:
     made = json.loads(line)

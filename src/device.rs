@@ -47,8 +47,8 @@ pub fn device_name(device: Device) -> String {
     }
 }
 
-/// Counts from now on what tensors take on the CPU: those of this thread, and of threads that libtorch computes with for it. It is
-/// paid for at every allocation, so it is for measuring. A CUDA device always counts.
+/// Counts from now on what tensors take on the CPU that this thread makes and frees, or autograd for it: one that another thread
+/// frees stays counted. It is paid for at every allocation, so it is for measuring. A CUDA device always counts.
 pub fn count_cpu_memory() -> Result<()> {
     crate::native::count_memory()
 }

@@ -173,16 +173,17 @@ fn bf16_learns_what_fp32_learns() -> Result<()> {
 fn a_batch_that_the_host_did_not_wait_for_arrives_whole() -> Result<()> {
     let Some(gpu) = gpu() else { return Ok(()) };
     let large = Tensor::randn([4096, 4096], (Kind::Float, gpu));
+    let mut uploads = Vec::new();
     for round in 0..50 {
-        let busy = large.f_matmul(&large)?; // the copy below queues behind it
+        let _busy = large.f_matmul(&large)?; // the copy below queues behind it
         let rows: Vec<Vec<i64>> =
             (0..64).map(|row| (0..128).map(|at| round * 10_000 + row * 128 + at).collect()).collect();
         let batch = TokenBatch::new(&rows, 1)?;
-        let there = batch.to_device(gpu)?;
-        let expected = batch.input_ids.copy();
-        drop(batch); // its memory may be taken by the next one
-        assert_eq!(there.input_ids.to_device(CPU), expected, "round {round}");
-        drop(busy);
+        // Its pinned memory may be taken by the next one, but not before it was read.
+        uploads.push((batch.to_device(gpu)?.input_ids, batch.input_ids));
+    }
+    for (round, (there, expected)) in uploads.into_iter().enumerate() {
+        assert_eq!(there.to_device(CPU), expected, "round {round}");
     }
     Ok(())
 }

@@ -39,8 +39,9 @@ impl Rounded {
     /// Rounds again if need be. Graphs of before know that their weights have changed, and refuse to go backward.
     pub fn refresh(&self) -> Result<()> {
         let version = self.exact.f_internal_version()?;
-        if self.version.replace(version) != version {
+        if self.version.get() != version {
             tch::no_grad(|| self.rounded.shallow_clone().f_copy_(&self.exact).map(drop))?;
+            self.version.set(version);
         }
         Ok(())
     }

@@ -39,7 +39,9 @@ impl Network {
     }
 
     pub fn with_kind(self, kind: Kind) -> Network {
-        Network { kind, ..self }
+        // Rounded copies that the leaves have are of use in bfloat16 alone.
+        let rounded = if kind == Kind::BFloat16 { self.rounded } else { Vec::new() };
+        Network { kind, rounded, ..self }
     }
 
     /// Computing in bfloat16 with the rounded copies that its leaves have.

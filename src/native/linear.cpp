@@ -38,6 +38,7 @@ at::Tensor stacked(at::TensorList tensors, int64_t rows) {
     if (filled == rows) {
         if (tensors.size() == 1) return tensors[0].to(at::kBFloat16);
         if (tensors[0].scalar_type() == at::kBFloat16 && adjoining(tensors))
+            // It has a version of its own: that weights have changed since, the exact ones tell, which are saved beside it.
             return tensors[0].as_strided(shape, tensors[0].strides());
     }
     auto result = at::empty(shape, tensors[0].options().dtype(at::kBFloat16));
@@ -70,9 +71,9 @@ at::Tensor buffer(at::TensorList leaves, int64_t rows) {
     if (asked_for && !asked_for->empty()) return {}; // `grad(…)` wants them back
     std::vector<at::Tensor> gradients;
     for (const auto &leaf : leaves) {
+        if (!leaf.requires_grad() || !leaf.is_leaf()) return {};
         const auto &gradient = leaf.grad();
-        if (!leaf.requires_grad() || !gradient.defined() || !gradient.is_contiguous() || gradient.scalar_type() != at::kFloat)
-            return {};
+        if (!gradient.defined() || !gradient.is_contiguous() || gradient.scalar_type() != at::kFloat) return {};
         gradients.push_back(gradient);
     }
     if (gradients.empty() || !adjoining(gradients)) return {};
@@ -109,6 +110,7 @@ struct Linear : torch::autograd::Function<Linear> {
     }
 
     static variable_list backward(AutogradContext *context, const variable_list &gradients) {
+        TORCH_CHECK(!at::GradMode::is_enabled(), "a bf16 map has no second derivative");
         at::AutoDispatchBelowADInplaceOrView below;
         auto saved = context->get_saved_variables();
         const auto &input = saved[0], &weight = saved[1];

@@ -33,7 +33,7 @@ std::shared_ptr<Counter> counter() {
 
 } // namespace
 
-// From now on, what this thread and those that compute for it take is counted.
+// From now on, what this thread takes is counted, and what autograd takes for it.
 extern "C" int recyclable_count_memory(char *error, size_t error_size) {
     return reporting(error, error_size, [&] {
         c10::ThreadLocalDebugInfo::_push(c10::DebugInfoKind::PROFILER_STATE, counter());

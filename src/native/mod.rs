@@ -377,6 +377,33 @@ mod tests {
         Ok(())
     }
 
+    #[test]
+    fn what_was_rounded_ahead_is_computed_with() -> Result<()> {
+        for device in devices_here() {
+            let weight = Weight {
+                exact: Tensor::ones([2, 4], (Kind::Float, device)),
+                rounded: Some(Tensor::full([2, 4], 3, (Kind::BFloat16, device))),
+            };
+            let y = bf16_linear(&Tensor::ones([5, 4], (Kind::Float, device)), &[&weight], &[])?;
+            assert_eq!(y, Tensor::full([5, 2], 12, (Kind::BFloat16, device)));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn of_a_stack_only_what_is_trained_gets_a_gradient() -> Result<()> {
+        let x = exact(&[3, 4], false).exact;
+        let (first, frozen, last) = (exact(&[16, 4], true), exact(&[16, 4], false), exact(&[16, 4], true));
+        for _ in 0..2 {
+            bf16_linear(&x, &[&first, &frozen, &last], &[])?.sum(Kind::Float).f_backward()?;
+        }
+        assert!(!frozen.exact.grad().defined());
+        for trained in [first, last] {
+            assert_eq!(trained.exact.grad(), Tensor::full([16, 4], 6, (Kind::Float, Device::Cpu)));
+        }
+        Ok(())
+    }
+
     fn exact(shape: &[i64], trained: bool) -> Weight {
         let exact = Tensor::ones(shape, (Kind::Float, Device::Cpu)).set_requires_grad(trained);
         Weight { exact, rounded: None }
