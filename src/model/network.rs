@@ -39,9 +39,7 @@ impl Network {
     }
 
     pub fn with_kind(self, kind: Kind) -> Network {
-        // Rounded copies that the leaves have are of use in bfloat16 alone.
-        let rounded = if kind == Kind::BFloat16 { self.rounded } else { Vec::new() };
-        Network { kind, rounded, ..self }
+        Network { kind, ..self }
     }
 
     /// Computing in bfloat16 with the rounded copies that its leaves have.
@@ -52,7 +50,9 @@ impl Network {
     /// Runs the encoder.
     pub fn encode(&self, tokens: &TokenBatch, mut pass: Pass) -> Result<(Encoded, Pass)> {
         pass.kind = self.kind;
-        self.rounded.iter().try_for_each(Rounded::refresh)?;
+        if pass.kind == Kind::BFloat16 {
+            self.rounded.iter().try_for_each(Rounded::refresh)?;
+        }
         let encoded = self.encoder.forward(&tokens.input_ids, tokens.attention_mask.as_ref(), &pass)?;
         Ok((encoded, pass))
     }
