@@ -97,7 +97,7 @@ JOBS = [
     # The ends are what a path is asked about: counted is what it holds beyond them, in tensors, whatever the allocator.
     Job("path-26-memory", dict(PATH, hidden=256, layers=4, vocabulary=8192, examples=50, counted=True), POINTS, "models", [
         Row("path-26-memory", "path", "evaluations", both(1.0), measure="extra",
-            note="the ratio is sets of parameters beyond the models of both ends"),
+            note="the ratio is sets of parameters beyond the models of both ends, in tensors and not in resident memory"),
     ], checked=False, peers_are_ours=True, fresh=True),
     Job("mlm-rss", MLM_256, 10, "MB", [
         Row("mlm-rss", "auto", "transformers-default", both(0.8), measure="peak"),
