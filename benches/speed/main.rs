@@ -88,10 +88,8 @@ fn work(job: &Job, device: Device, way: &str) -> Result<()> {
         let steps = line.strip_prefix("go ").with_context(|| format!("{line:?} is not \"go STEPS\""))?;
         let Repetition { seconds, units, loss } = repeat(steps.trim().parse()?)?;
         let tensors = if counted { Some(take_peak_memory(device)? as f64 / 1e6) } else { None };
-        let peaks = (peak_rss_mb(), tensors);
-        say(
-            &json!({"seconds": seconds, "units": units, "loss": loss, "peak_rss_mb": peaks.0, "peak_tensors_mb": peaks.1}),
-        )?;
+        let measured = json!({"seconds": seconds, "units": units, "loss": loss, "peak_rss_mb": peak_rss_mb(), "peak_tensors_mb": tensors});
+        say(&measured)?;
     }
     Ok(())
 }

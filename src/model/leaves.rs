@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use tch::{Kind, Tensor};
 
+pub(crate) use crate::native::Weight;
 use crate::params::{Layout, Theta};
 
 /// One leaf per tensor of a [`Theta`]. An in-place update of the flat buffer updates the network.
@@ -17,13 +18,6 @@ pub(crate) struct Leaves {
     index: HashMap<String, usize>,
     /// The flat buffer of a [`Rounded`].
     rounded: Option<Tensor>,
-}
-
-/// A tensor that enters products, and what stands for it in those of bfloat16, where it was rounded ahead.
-#[derive(Debug)]
-pub(crate) struct Weight {
-    pub exact: Tensor,
-    pub rounded: Option<Tensor>,
 }
 
 /// A flat buffer in bfloat16: all tensors are rounded in one go, and only when they have changed.

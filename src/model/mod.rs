@@ -30,7 +30,6 @@ use crate::seed;
 use crate::text::{TokenBatch, Tokenizer};
 use heads::classifier_tensors;
 use leaves::Leaves;
-pub(crate) use leaves::Weight;
 use lora::Lora;
 use method::module_tensors;
 pub(crate) use network::Network;

@@ -1,5 +1,6 @@
 // y = x·Wᵀ + b in bfloat16, of weights in fp32: one node of the autograd graph in place of a dozen casts, transposes and sums.
 
+#include <algorithm>
 #include <vector>
 
 #include <ATen/ATen.h>
@@ -99,7 +100,9 @@ struct Linear : torch::autograd::Function<Linear> {
         auto input = x.to(at::kBFloat16), weight = pick(weights, rounded[0]);
         auto y = at::linear(input, weight, biases.empty() ? std::optional<at::Tensor>() : pick(biases, rounded[1]));
         if (height != columns) y = y.narrow(-1, 0, columns);
-        variable_list saved{input, weight};
+        auto trained = [](const at::Tensor &tensor) { return tensor.requires_grad(); };
+        // Under adapters most maps are frozen: only gradients of weights need what went in.
+        variable_list saved{std::any_of(weights.begin(), weights.end(), trained) ? input : at::Tensor(), weight};
         saved.insert(saved.end(), weights.begin(), weights.end());
         saved.insert(saved.end(), biases.begin(), biases.end());
         context->save_for_backward(saved);
@@ -139,7 +142,11 @@ struct Linear : torch::autograd::Function<Linear> {
             padded.narrow(1, columns, weight.size(0) - columns).zero_();
             dy = padded;
         }
-        if (context->needs_input_grad(0)) dx = product(dy, weight, kind).view(input.sizes());
+        if (context->needs_input_grad(0)) {
+            auto shape = gradients[0].sizes().vec();
+            shape.back() = weight.size(1);
+            dx = product(dy, weight, kind).view(shape);
+        }
         if (any(1)) {
             auto flat = input.reshape({-1, input.size(-1)}); // (n, in)
             auto sum = buffer(leaves.slice(0, rows.size()), columns);

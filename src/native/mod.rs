@@ -6,8 +6,6 @@ use anyhow::{Result, bail, ensure};
 use tch::{Device, Kind, Tensor};
 use torch_sys::C_tensor;
 
-use crate::model::Weight;
-
 unsafe extern "C" {
     fn recyclable_fused_adamw(
         parameters: *const *const C_tensor,
@@ -135,6 +133,13 @@ pub(crate) fn fused_adamw(moved: &[Moved], update: &AdamWUpdate) -> Result<()> {
             )
         }
     })
+}
+
+/// A tensor that enters products, and what stands for it in those of bfloat16, where it was rounded ahead.
+#[derive(Debug)]
+pub(crate) struct Weight {
+    pub exact: Tensor,
+    pub rounded: Option<Tensor>,
 }
 
 /// x·Wᵀ + b in bfloat16 of maps, with biases or without, that are stacked on each other: (…, in) to (…, Σ out). Gradients reach x in
