@@ -14,7 +14,7 @@ use super::absorbed;
 use super::leaves::{Leaves, Weight};
 use super::method::{AdapterPosition, Method, adapter_places};
 use super::{Lora, RobertaConfig};
-use crate::native::bf16_linear;
+use crate::native;
 
 /// Names and shapes of the backbone.
 pub(crate) fn backbone_tensors(config: &RobertaConfig) -> Vec<(String, Vec<i64>)> {
@@ -91,25 +91,25 @@ impl Pass {
         p > 0.0 && self.dropout.is_some()
     }
 
+    /// Where the masks of one dropout come from; `None` where nothing is dropped.
+    fn draw(&self, p: f64) -> Option<i64> {
+        self.dropout.as_ref().filter(|_| p > 0.0).map(|rng| rng.borrow_mut().random())
+    }
+
     /// x with each element zeroed with probability p and scaled by 1 / (1 − p) otherwise.
+    pub fn dropout(&self, x: &Tensor, p: f64) -> Result<Tensor> {
+        self.dropout_to(x, p, x.kind())
+    }
+
+    /// The same, of this kind.
     ///
     /// On the CPU the mask comes from the pass's own generator: libtorch's is shared by the process, cannot be saved, and is slow.
-    pub fn dropout(&self, x: &Tensor, p: f64) -> Result<Tensor> {
-        let Some(rng) = self.dropout.as_ref().filter(|_| p > 0.0) else { return Ok(x.shallow_clone()) };
-        if x.device().is_cuda() {
-            return Ok(x.f_dropout(p, true)?);
+    fn dropout_to(&self, x: &Tensor, p: f64, kind: Kind) -> Result<Tensor> {
+        match self.draw(p) {
+            None => Ok(x.f_to_kind(kind)?),
+            Some(_) if x.device().is_cuda() => Ok(x.f_dropout(p, true)?.f_to_kind(kind)?),
+            Some(seed) => native::dropout(x, p, seed, kind),
         }
-        let (threshold, keep) = ((p * 4_294_967_296.0) as u32, (1.0 / (1.0 - p)) as f32);
-        let mut rng = rng.borrow_mut();
-        let mut mask = vec![0_f32; x.numel()];
-        for pair in mask.chunks_mut(2) {
-            let bits = rng.random::<u64>();
-            for (value, bits) in pair.iter_mut().zip([bits as u32, (bits >> 32) as u32]) {
-                *value = if bits < threshold { 0.0 } else { keep };
-            }
-        }
-        let mask = Tensor::f_from_slice(&mask)?.f_view(x.size().as_slice())?.f_to_kind(x.kind())?;
-        Ok(x.f_mul(&mask)?)
     }
 }
 
@@ -147,7 +147,7 @@ impl Linear {
 /// x·Wᵀ + b in the pass's kind, of maps stacked on each other. Gradients reach the exact weights.
 pub(crate) fn linear(x: &Tensor, weights: &[&Weight], biases: &[&Weight], pass: &Pass) -> Result<Tensor> {
     if pass.kind == Kind::BFloat16 {
-        return bf16_linear(x, weights, biases);
+        return native::bf16_linear(x, weights, biases);
     }
     let stacked = |parts: &[&Weight]| match parts {
         [one] => Ok(one.exact.shallow_clone()),
@@ -176,6 +176,16 @@ impl LayerNorm {
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let x = x.f_to_kind(Kind::Float)?;
         Ok(x.f_layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), self.eps, true)?)
+    }
+
+    /// LayerNorm(residual + dropout(branch))
+    fn of_sum(&self, branch: &Tensor, residual: &Tensor, p: f64, pass: &Pass) -> Result<Tensor> {
+        if residual.device().is_cuda() {
+            return self.forward(&pass.dropout(branch, p)?.f_add(residual)?);
+        }
+        let norm = native::Norm { weight: &self.weight, bias: &self.bias, epsilon: self.eps };
+        let (p, seed) = pass.draw(p).map_or((0.0, 0), |seed| (p, seed));
+        native::add_norm(branch, residual, norm, p, seed)
     }
 }
 
@@ -215,7 +225,7 @@ impl SublayerOutput {
         if let Some(adapter) = &self.adapters.in_sublayer {
             y = adapter.forward(&y, pass)?;
         }
-        let y = self.norm.forward(&pass.dropout(&y, self.dropout)?.f_add(residual)?)?;
+        let y = self.norm.of_sum(&y, residual, self.dropout, pass)?;
         match &self.adapters.after_sublayer {
             None => Ok(y),
             Some(adapter) => adapter.forward(&y, pass),
@@ -304,7 +314,8 @@ impl SelfAttention {
         let kind = if explicit || on_gpu { pass.kind } else { Kind::Float };
         let (q, k, v) = self.project(queries, x, kind, pass)?;
         let (mixed, weights) = if explicit {
-            let (mixed, weights) = explicit_attention(&q, &k, &v, mask, |weights| pass.dropout(weights, self.dropout))?;
+            let (mixed, weights) =
+                explicit_attention(&q, &k, &v, mask, |weights| pass.dropout_to(weights, self.dropout, kind))?;
             (mixed, pass.attentions.then_some(weights))
         } else {
             (Tensor::f_scaled_dot_product_attention(&q, &k, &v, mask, dropout, false, None, false)?, None)
@@ -342,7 +353,7 @@ impl SelfAttention {
     }
 }
 
-/// softmax(q·kᵀ/√d)·v with its weights (b, n, q, t), as given by the formula.
+/// softmax(q·kᵀ/√d)·v with its weights (b, n, q, t), as given by the formula. Dropout has to give them v's kind.
 fn explicit_attention(
     q: &Tensor,
     k: &Tensor,
@@ -362,8 +373,15 @@ fn explicit_attention(
     };
     let scores = bias.f_baddbmm(&by_head(q)?, &by_head(k)?.f_transpose(1, 2)?, 1.0, 1.0 / (d as f64).sqrt())?; // (b·n, q, t)
     let weights = scores.f_softmax(-1, Kind::Float)?;
-    let mixed = dropout(&weights)?.f_to_kind(v.kind())?.f_bmm(&by_head(v)?)?; // (b·n, q, d)
+    let mixed = dropout(&weights)?.f_bmm(&by_head(v)?)?; // (b·n, q, d)
     Ok((mixed.f_view([b, n, q_len, d])?, weights.f_view([b, n, q_len, t])?))
+}
+
+fn gelu(x: &Tensor) -> Result<Tensor> {
+    match (x.kind(), x.device()) {
+        (Kind::BFloat16, Device::Cpu) => native::gelu(x),
+        _ => Ok(x.f_gelu("none")?),
+    }
 }
 
 #[derive(Debug)]
@@ -394,7 +412,7 @@ impl Layer {
             }
         };
         let attended = self.attention_output.forward(&mixed, &residual, pass)?;
-        let inner = self.intermediate.forward(&attended, pass)?.f_gelu("none")?; // (…, intermediate)
+        let inner = gelu(&self.intermediate.forward(&attended, pass)?)?; // (…, intermediate)
         Ok((self.output.forward(&inner, &attended, pass)?, weights))
     }
 }
