@@ -9,6 +9,8 @@
 //! WAY is a precision, or for the path `path` or `evaluations`. A repetition always starts from the prepared weights, so that
 //! every one does the same, and the losses of both sides can be compared.
 
+#[path = "../../src/bin/recyclable/allocator.rs"]
+mod allocator;
 mod distil;
 mod finetune;
 mod job;
@@ -25,10 +27,8 @@ use serde_json::{Value, json};
 
 use job::{Job, Kind, Repetition};
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> Result<()> {
+    allocator::keep_freed_memory();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {

@@ -4,6 +4,7 @@
 //! Exit status: 0 when the command did its work, 1 when it could not (the reason stands on stderr after `error:`), 2 when
 //! it was called wrongly.
 
+mod allocator;
 mod apply;
 mod compare;
 mod doctor;
@@ -24,9 +25,6 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[derive(Parser)]
 #[command(name = "recyclable", version, about, arg_required_else_help = true)]
@@ -51,6 +49,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    allocator::keep_freed_memory();
     let result = match Cli::parse().command {
         Command::Reproduce(arguments) => reproduce::run(&arguments),
         Command::Pretrain(arguments) => pretrain::run(&arguments),
