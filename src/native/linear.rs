@@ -35,6 +35,13 @@ pub(crate) struct Weight {
 pub(crate) fn bf16_linear(x: &Tensor, weights: &[&Weight], biases: &[&Weight]) -> Result<Tensor> {
     ensure!(biases.is_empty() || biases.len() == weights.len(), "{} biases for {} maps", biases.len(), weights.len());
     ensure!(!weights.is_empty() && weights.iter().all(|weight| weight.exact.dim() == 2), "a map is a matrix");
+    let shapes = |of: &[&Weight]| of.iter().map(|weight| weight.exact.size()).collect::<Vec<_>>();
+    let (maps, beside) = (shapes(weights), shapes(biases));
+    ensure!(maps.iter().all(|map| map[1] == maps[0][1]), "maps of shapes {maps:?} do not read the same input");
+    ensure!(
+        maps.iter().zip(&beside).all(|(map, bias)| map[..1] == bias[..]),
+        "biases {beside:?} do not fit maps {maps:?}"
+    );
     let exact = |of: &[&Weight]| of.iter().map(|weight| weight.exact.as_ptr()).collect::<Vec<_>>();
     let rounded = |of: &[&Weight]| of.iter().map(|weight| Some(weight.rounded.as_ref()?.as_ptr())).collect();
     let maps = [weights, biases].map(exact);
@@ -230,5 +237,7 @@ mod tests {
         assert!(error(&[&weight], &[]).contains("could not compute a linear map in bf16"));
         assert!(error(&[&weight], &[&x, &x]).contains("2 biases for 1 maps"));
         assert!(error(&[], &[]).contains("a map is a matrix"));
+        assert!(error(&[&weight, &x], &[]).contains("[[2, 4], [3, 5]] do not read the same input"));
+        assert!(error(&[&weight], &[&exact(&[1], false)]).contains("biases [[1]] do not fit maps [[2, 4]]"));
     }
 }
