@@ -136,6 +136,7 @@ def trainer(job):
 
     def repeat(steps):
         arguments.max_steps = steps
+        arguments.seed += 1  # or it would draw the same order and masks each time, and repetitions would not tell how far chance goes
         with contextlib.redirect_stdout(sys.stderr):  # it prints what it logs; our lines go to stdout
             trained = Trainer(job.student(), arguments, train_dataset=examples, data_collator=collator).train()
         return trained.metrics["train_runtime"], steps * spec["batch"], trained.training_loss
