@@ -35,7 +35,7 @@ RECYCLABLE_INLINE inline float exp_of_minus(float u) {
 // to 7.5·10⁻⁸: Abramowitz and Stegun, "Handbook of mathematical functions" (1964), 7.1.26. Beyond ±13, e^(−x²/2) is nothing.
 RECYCLABLE_INLINE inline void gelu(float x, float &y, float &slope) {
     float size = x < 0 ? -x : x;
-    size = size > 13.0f ? 13.0f : size;
+    size = size < 13.0f ? size : 13.0f; // of NaN as well, which reaches y through max(x, 0)
     float bell = exp_of_minus(0.5f * size * size);
     float t = 1.0f / (1.0f + 0.231641888f * size);
     float tail = 1.061405429f * t - 1.453152027f;
