@@ -103,7 +103,7 @@ impl Pass {
 
     /// The same, of this kind.
     ///
-    /// On the CPU the mask comes from the pass's own generator: libtorch's is shared by the process, cannot be saved, and is slow.
+    /// On the CPU the mask comes from a seed that the pass's own generator draws: libtorch's is shared by the process, cannot be saved, and is slow.
     fn dropout_to(&self, x: &Tensor, p: f64, kind: Kind) -> Result<Tensor> {
         match self.draw(p) {
             None => Ok(x.f_to_kind(kind)?),

@@ -65,7 +65,8 @@ pub(crate) struct Norm<'a> {
     pub epsilon: f64,
 }
 
-/// LayerNorm(residual + dropout(branch)), in fp32. The branch may be bf16; dropout as in [`dropout`].
+/// LayerNorm(residual + dropout(branch)), in fp32. The branch may be bf16; dropout as in [`dropout`], but that a row of odd width leaves
+/// out a number.
 pub(crate) fn add_norm(branch: &Tensor, residual: &Tensor, norm: Norm, probability: f64, seed: i64) -> Result<Tensor> {
     ensure!((0.0..1.0).contains(&probability), "a dropout probability of {probability} is not in [0, 1)");
     made("add and normalize", |y, error, error_size| {
@@ -170,23 +171,34 @@ mod tests {
             let largest = f64::try_from(error.max())?;
             assert!(largest <= 0.0, "off by {largest:.1e} more than rounding");
         }
-        let odd = gelu(&Tensor::from_slice(&[f64::NAN, f64::INFINITY, f64::NEG_INFINITY]).to_kind(Kind::BFloat16))?;
-        let odd = Vec::<f64>::try_from(odd.to_kind(Kind::Double))?;
-        assert!(odd[0].is_nan() && odd[1] == f64::INFINITY && odd[2].abs() < 1e-30, "{odd:?}");
+        assert_eq!(gelu(&x.detach())?, gelu(&x)?, "whether the slope is wanted makes no difference");
+        let odd = Tensor::from_slice(&[f64::NAN, f64::INFINITY, f64::NEG_INFINITY]).to_kind(Kind::BFloat16);
+        let odd = odd.set_requires_grad(true);
+        let y = gelu(&odd)?;
+        y.sum(Kind::Float).backward();
+        let [y, slope] = [y, odd.grad()].map(|tensor| Vec::<f64>::try_from(tensor.detach().to_kind(Kind::Double)));
+        let (y, slope) = (y?, slope?);
+        assert!(y[0].is_nan() && y[1] == f64::INFINITY && y[2].abs() < 1e-30, "{y:?}");
+        assert!(slope[0].is_nan() && slope[1] == 1.0 && slope[2].abs() < 1e-30, "{slope:?}");
         Ok(())
     }
 
     /// The same in separate steps of libtorch.
     fn by_steps(branch: &Tensor, residual: &Tensor, norm: Norm, p: f64, seed: i64) -> Result<Tensor> {
-        let sum = dropout(branch, p, seed, branch.kind())?.f_add(residual)?;
+        // A row of odd width leaves out a number.
+        let width = branch.size()[branch.dim() - 1];
+        let padded = branch.f_constant_pad_nd([0, width % 2])?;
+        let dropped = dropout(&padded, p, seed, branch.kind())?.f_narrow(-1, 0, width)?;
+        let sum = dropped.f_add(residual)?;
         Ok(sum.f_layer_norm(norm.weight.size(), Some(norm.weight), Some(norm.bias), norm.epsilon, true)?)
     }
 
     #[test]
     fn a_sum_with_its_norm_and_gradients_are_those_of_separate_steps() -> Result<()> {
-        // The first fits into one part of a sum over rows, the second is parted where there are threads; odd rows draw by
-        // themselves, so they are compared without dropout.
-        for (shape, p) in [([2, 5, 30], 0.3), ([4, 100, 300], 0.1), ([3, 7, 33], 0.0)] {
+        // The first fits into one part of a sum over rows, the second is parted where there are threads.
+        for (shape, p) in
+            [([2, 5, 30], 0.3), ([4, 100, 300], 0.1), ([3, 7, 33], 0.3), ([2, 7, 301], 0.1), ([3, 7, 33], 0.0)]
+        {
             for (kind, least) in [(Kind::Float, 2e-6), (Kind::BFloat16, 8e-3)] {
                 let leaf = |tensor: Tensor| tensor.detach().set_requires_grad(true);
                 let (branch, residual) = (leaf(noise(&shape, kind)), leaf(noise(&shape, Kind::Float) * 2.0 + 0.5));

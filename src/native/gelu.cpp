@@ -15,7 +15,7 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-// e^−u for 0 ≤ u ≤ 87, to 2^−22 of it: 2^−n · e^r with |r| ≤ ln 2 / 2.
+// e^−u for 0 ≤ u ≤ 87, to 2^−17 of it: 2^−n · e^r with |r| ≤ ln 2 / 2.
 RECYCLABLE_INLINE inline float exp_of_minus(float u) {
     auto n = static_cast<int32_t>(u * 1.44269504f + 0.5f);
     float r = static_cast<float>(n) * 0.693147181f - u;
@@ -34,17 +34,17 @@ RECYCLABLE_INLINE inline float exp_of_minus(float u) {
 // x·Φ(x) = max(x, 0) − |x|·Φ(−|x|), and its slope Φ(x) + x·φ(x). Φ(−|x|) = ½·(a₁t + … + a₅t⁵)·e^(−x²/2), t = 1 / (1 + 0.3275911·|x|/√2),
 // to 7.5·10⁻⁸: Abramowitz and Stegun, "Handbook of mathematical functions" (1964), 7.1.26. Beyond ±13, e^(−x²/2) is nothing.
 RECYCLABLE_INLINE inline void gelu(float x, float &y, float &slope) {
-    float size = x < 0 ? -x : x;
-    size = size < 13.0f ? size : 13.0f; // of NaN as well, which reaches y through max(x, 0)
-    float bell = exp_of_minus(0.5f * size * size);
-    float t = 1.0f / (1.0f + 0.231641888f * size);
+    float magnitude = x < 0 ? -x : x;
+    magnitude = magnitude < 13.0f ? magnitude : 13.0f; // of NaN as well, which is passed on by x itself
+    float bell = exp_of_minus(0.5f * magnitude * magnitude);
+    float t = 1.0f / (1.0f + 0.231641888f * magnitude);
     float tail = 1.061405429f * t - 1.453152027f;
     tail = tail * t + 1.421413741f;
     tail = tail * t - 0.284496736f;
     tail = (tail * t + 0.254829592f) * t * 0.5f * bell;
-    y = (x < 0 ? 0.0f : x) - size * tail;
-    float rise = tail - size * 0.398942280f * bell; // at −|x|
-    slope = x < 0 ? rise : 1.0f - rise;
+    y = (x < 0 ? 0.0f : x) - magnitude * tail;
+    float rise = tail - magnitude * 0.398942280f * bell; // at −|x|
+    slope = x < 0 ? rise : x >= 0 ? 1.0f - rise : x;
 }
 
 struct Gelu : torch::autograd::Function<Gelu> {

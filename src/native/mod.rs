@@ -1,4 +1,5 @@
-//! What libtorch can do and tch does not bind, through a few lines of C++ that build.rs compiles; and one call of the C library.
+//! What libtorch can do and tch does not bind, and what a CPU does faster in one pass over memory, through a few lines of C++ that
+//! build.rs compiles; and one call of the C library.
 
 mod adamw;
 mod elementwise;

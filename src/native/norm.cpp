@@ -62,7 +62,7 @@ void normalize(
 }
 
 // The way back, with u = unit and g = dy·weight: ds = (g − mean(g) − u·mean(g·u)) / √(variance + ε). Sums over rows are formed in parts,
-// whose number depends on the number of threads alone, so that a computation can be repeated to the bit.
+// whose number depends on sizes and the number of threads alone, so that a computation can be repeated to the bit.
 template <typename Branch>
 void slope(
     Sizes sizes, const float *dy, const float *unit, const float *scale, const float *weight, Mask mask, float *residual, Branch *branch,
