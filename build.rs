@@ -51,9 +51,16 @@ fn compile_native(libtorch_lib: &Path) -> Result<(), Box<dyn Error>> {
     }
     let sources = files.iter().filter(|path| ends_in(path, "cpp"));
     let stamp = out.join("native.stamp");
+    let mut build = cc::Build::new();
+    build.cpp(true);
+    // The loops of our own share libtorch's threads, which are those of GCC's OpenMP library: libtorch brings it, and there is one in
+    // a process. Clang's calls another.
+    let openmp = build.get_compiler().is_like_gnu();
+    if openmp {
+        build.flag("-fopenmp");
+    }
     if std::fs::read_to_string(&stamp).ok().as_ref() != Some(&made_from) {
-        cc::Build::new()
-            .cpp(true)
+        build
             .std("c++17")
             // The loops of our own are vectorized, sums included; NaN and infinity stay what they are.
             .opt_level(3)
@@ -76,6 +83,9 @@ fn compile_native(libtorch_lib: &Path) -> Result<(), Box<dyn Error>> {
     println!("cargo::rustc-link-search=native={}", out.display());
     println!("cargo::rustc-link-lib=static=recyclable_native");
     println!("cargo::rustc-link-lib=stdc++");
+    if openmp {
+        println!("cargo::rustc-link-lib=gomp");
+    }
     Ok(())
 }
 

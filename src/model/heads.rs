@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 
 use super::RobertaConfig;
 use super::leaves::{Leaves, Weight};
-use super::roberta::{Encoded, LayerNorm, Linear, Pass, linear};
+use super::roberta::{Encoded, LayerNorm, Linear, Pass, gelu, linear};
 
 /// Names and shapes of the masked-LM head; its decoder is the word embedding matrix.
 pub(crate) fn lm_head_tensors(config: &RobertaConfig) -> Vec<(String, Vec<i64>)> {
@@ -54,7 +54,7 @@ impl LmHead {
 
     /// (…, h) to logits (…, vocabulary).
     pub fn forward(&self, x: &Tensor, word_embeddings: &Weight, pass: &Pass) -> Result<Tensor> {
-        let x = self.norm.forward(&self.dense.forward(x, pass)?.f_gelu("none")?)?;
+        let x = self.norm.forward(&gelu(&self.dense.forward(x, pass)?)?)?;
         Ok(linear(&x, &[word_embeddings], &[&self.bias], pass)?.f_to_kind(Kind::Float)?)
     }
 }

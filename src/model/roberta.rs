@@ -377,7 +377,8 @@ fn explicit_attention(
     Ok((mixed.f_view([b, n, q_len, d])?, weights.f_view([b, n, q_len, t])?))
 }
 
-fn gelu(x: &Tensor) -> Result<Tensor> {
+/// x·Φ(x)
+pub(crate) fn gelu(x: &Tensor) -> Result<Tensor> {
     match (x.kind(), x.device()) {
         (Kind::BFloat16, Device::Cpu) => native::gelu(x),
         _ => Ok(x.f_gelu("none")?),

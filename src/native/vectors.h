@@ -7,8 +7,13 @@
 #include <string>
 #include <type_traits>
 
+#include <ATen/Parallel.h>
 #include <ATen/Version.h>
 #include <c10/util/BFloat16.h>
+
+#if defined(__GNUC__) && !defined(__clang__) && !defined(INTRA_OP_PARALLEL)
+#error "at::parallel_for would run on one thread: is -fopenmp missing?"
+#endif
 
 #define RECYCLABLE_INLINE __attribute__((always_inline))
 
