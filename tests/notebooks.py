@@ -51,11 +51,17 @@ def run_all(names):
 
 
 async def first_cell(source):
-    """Starts a kernel, runs the set-up cell, and says how long that took; the kernel stays."""
+    """Starts a kernel and runs the set-up cell: its status, all that it said, and how long it took; the kernel stays."""
     manager, client = await start_new_async_kernel(startup_timeout=120, kernel_name="rust", cwd=str(FOLDER))
+    said = []
+
+    def hear(message):
+        content = message["content"]
+        said.extend([content["text"]] if message["msg_type"] == "stream" else content.get("traceback", []))
+
     started = time.monotonic()
-    answer = await client.execute_interactive(source, timeout=600, output_hook=lambda _: None)
-    return manager, client, answer["content"]["status"], time.monotonic() - started
+    answer = await client.execute_interactive(source, timeout=600, output_hook=hear)
+    return manager, client, answer["content"]["status"], "".join(said), time.monotonic() - started
 
 
 def together(_):
@@ -63,15 +69,15 @@ def together(_):
 
     async def two():
         kernels = await asyncio.gather(first_cell(set_up), first_cell(set_up))
-        for manager, client, _, _ in kernels:
+        for manager, client, *_ in kernels:
             client.stop_channels()
             await manager.shutdown_kernel(now=True)
-        return [(status, seconds) for _, _, status, seconds in kernels]
+        return [outcome for _, _, *outcome in kernels]
 
     outcomes = asyncio.run(two())
-    print("two kernels at once: first cells " + ", ".join(f"{seconds:.1f} s" for _, seconds in outcomes))
-    failures = [f"the set-up cell ended with status {status}" for status, _ in outcomes if status != "ok"]
-    failures += [f"a first cell took {seconds:.0f} s" for _, seconds in outcomes if seconds > FIRST_CELL_S]
+    print("two kernels at once: first cells " + ", ".join(f"{seconds:.1f} s" for *_, seconds in outcomes))
+    failures = [f"the set-up cell ended with status {status}:\n{said}" for status, said, _ in outcomes if status != "ok"]
+    failures += [f"a first cell took {seconds:.0f} s" for *_, seconds in outcomes if seconds > FIRST_CELL_S]
     return failures
 
 
