@@ -155,6 +155,32 @@ mod tests {
     }
 
     #[test]
+    fn what_many_threads_compute_is_what_one_does() -> Result<()> {
+        // The whole is parted among threads where there are several, its first rows are too few for that.
+        let (x, residual) = (noise(&[1000, 128], Kind::Float), noise(&[1000, 128], Kind::Float) * 2.0);
+        let (weight, bias) = (noise(&[128], Kind::Float), noise(&[128], Kind::Float));
+        let run = |rows: i64| -> Result<[Tensor; 5]> {
+            let leaf = |tensor: &Tensor, kind| tensor.narrow(0, 0, rows).to_kind(kind).detach().set_requires_grad(true);
+            let (branch, beside) = (leaf(&x, Kind::BFloat16), leaf(&residual, Kind::Float));
+            let norm = Norm { weight: &weight, bias: &bias, epsilon: 1e-5 };
+            let normed = add_norm(&branch, &beside, norm, 0.1, 3)?;
+            let [branch_slope, beside_slope] = <[Tensor; 2]>::try_from(Tensor::f_run_backward(
+                &[&normed.square().sum(Kind::Float)],
+                &[&branch, &beside],
+                false,
+                false,
+            )?)
+            .expect("as many gradients as leaves");
+            let dropped = dropout(&branch.detach(), 0.1, 3, Kind::Float)?;
+            Ok([normed, branch_slope, beside_slope, dropped, gelu(&branch.detach())?])
+        };
+        for (whole, few) in run(1000)?.iter().zip(&run(77)?) {
+            assert_eq!(whole.narrow(0, 0, 77), *few);
+        }
+        Ok(())
+    }
+
+    #[test]
     fn gelu_and_its_slope_are_right_for_every_number_of_bf16() -> Result<()> {
         let bits: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
         let all = Tensor::f_from_data_size(&bits, &[1 << 16], Kind::BFloat16)?;
