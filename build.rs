@@ -30,7 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// Compiles the C++, unless what was compiled before came from the same text and settings: the script runs at every change of
 /// a source file, and the headers of libtorch take seconds to read.
 fn compile_native(libtorch_lib: &Path) -> Result<(), Box<dyn Error>> {
-    for variable in ["LIBTORCH_INCLUDE", "LIBTORCH_CXX11_ABI"] {
+    for variable in ["LIBTORCH_INCLUDE", "LIBTORCH_CXX11_ABI", "CXX", "CXXFLAGS"] {
         println!("cargo::rerun-if-env-changed={variable}");
     }
     // Both as torch-sys has them.
@@ -42,7 +42,11 @@ fn compile_native(libtorch_lib: &Path) -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
     // Another libtorch may come to lie in the same place.
     let version = std::fs::read_to_string(include.join("torch/headeronly/version.h"))?;
-    let mut made_from = format!("{} {abi}\n{version}{}", include.display(), std::fs::read_to_string("build.rs")?);
+    let mut build = cc::Build::new();
+    build.cpp(true).cargo_metadata(false);
+    let compiler = build.try_get_compiler()?;
+    let mut made_from = format!("{:?} {} {abi}\n{version}", compiler.to_command(), include.display());
+    made_from += &std::fs::read_to_string("build.rs")?;
     let mut files = std::fs::read_dir(NATIVE)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
     files.sort();
     let ends_in = |path: &Path, end: &str| path.extension().is_some_and(|extension| extension == end);
@@ -51,11 +55,9 @@ fn compile_native(libtorch_lib: &Path) -> Result<(), Box<dyn Error>> {
     }
     let sources = files.iter().filter(|path| ends_in(path, "cpp"));
     let stamp = out.join("native.stamp");
-    let mut build = cc::Build::new();
-    build.cpp(true);
-    // The loops of our own share libtorch's threads, which are those of GCC's OpenMP library: libtorch brings it, and there is one in
-    // a process. Clang's calls another.
-    let openmp = build.get_compiler().is_like_gnu();
+    // The loops of our own share libtorch's threads: those of GCC's OpenMP library, which libtorch from PyPI brings as libgomp.so.1, the
+    // name that ours asks for as well, so that one is loaded. Clang would call another library: there the loops stay on one thread.
+    let openmp = compiler.is_like_gnu();
     if openmp {
         build.flag("-fopenmp");
     }
@@ -76,7 +78,6 @@ fn compile_native(libtorch_lib: &Path) -> Result<(), Box<dyn Error>> {
             .include(include.join("torch/csrc/api/include"))
             .warnings(false)
             .files(sources)
-            .cargo_metadata(false)
             .try_compile("recyclable_native")?;
         std::fs::write(stamp, made_from)?;
     }

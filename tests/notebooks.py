@@ -51,13 +51,14 @@ def run_all(names):
 
 
 async def first_cell(source):
-    """Starts a kernel and runs the set-up cell: its status, all that it said, and how long it took; the kernel stays."""
+    """Starts a kernel and runs the set-up cell: its status, what it wrote, and how long it took; the kernel stays."""
     manager, client = await start_new_async_kernel(startup_timeout=120, kernel_name="rust", cwd=str(FOLDER))
     said = []
 
     def hear(message):
         content = message["content"]
-        said.extend([content["text"]] if message["msg_type"] == "stream" else content.get("traceback", []))
+        lines = [line + "\n" for line in content.get("traceback", [])]
+        said.extend([content["text"]] if message["msg_type"] == "stream" else lines)
 
     started = time.monotonic()
     answer = await client.execute_interactive(source, timeout=600, output_hook=hear)

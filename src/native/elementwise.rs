@@ -154,28 +154,46 @@ mod tests {
         Ok(())
     }
 
+    /// What `work` gives on a thread of its own that computes on this many.
+    fn on_threads<R: Send>(threads: i32, work: impl FnOnce() -> Result<R> + Send) -> Result<R> {
+        let before = tch::get_num_threads();
+        let result = std::thread::scope(|scope| {
+            let alone = scope.spawn(|| {
+                tch::set_num_threads(threads);
+                assert_eq!(tch::get_num_threads(), threads);
+                work()
+            });
+            alone.join().expect("the work does not panic")
+        });
+        // The number is partly the process's.
+        tch::set_num_threads(before);
+        result
+    }
+
     #[test]
     fn what_many_threads_compute_is_what_one_does() -> Result<()> {
-        // The whole is parted among threads where there are several, its first rows are too few for that.
-        let (x, residual) = (noise(&[1000, 128], Kind::Float), noise(&[1000, 128], Kind::Float) * 2.0);
-        let (weight, bias) = (noise(&[128], Kind::Float), noise(&[128], Kind::Float));
-        let run = |rows: i64| -> Result<[Tensor; 5]> {
-            let leaf = |tensor: &Tensor, kind| tensor.narrow(0, 0, rows).to_kind(kind).detach().set_requires_grad(true);
-            let (branch, beside) = (leaf(&x, Kind::BFloat16), leaf(&residual, Kind::Float));
+        // Rows and numbers that do not part evenly.
+        let run = || -> Result<Vec<Tensor>> {
+            let leaf = |tensor: Tensor| tensor.detach().set_requires_grad(true);
+            let branch = leaf(noise(&[1003, 129], Kind::BFloat16));
+            let residual = leaf(noise(&[1003, 129], Kind::Float) * 2.0);
+            let (weight, bias) = (leaf(noise(&[129], Kind::Float)), leaf(noise(&[129], Kind::Float) * 0.5));
             let norm = Norm { weight: &weight, bias: &bias, epsilon: 1e-5 };
-            let normed = add_norm(&branch, &beside, norm, 0.1, 3)?;
-            let [branch_slope, beside_slope] = <[Tensor; 2]>::try_from(Tensor::f_run_backward(
-                &[&normed.square().sum(Kind::Float)],
-                &[&branch, &beside],
-                false,
-                false,
-            )?)
-            .expect("as many gradients as leaves");
-            let dropped = dropout(&branch.detach(), 0.1, 3, Kind::Float)?;
-            Ok([normed, branch_slope, beside_slope, dropped, gelu(&branch.detach())?])
+            let (normed, curved) = (add_norm(&branch, &residual, norm, 0.1, 3)?, gelu(&branch)?);
+            let dropped = dropout(&branch, 0.1, 3, Kind::Float)?;
+            let loss = normed.square().sum(Kind::Float) + curved.sum(Kind::Float) + dropped.square().sum(Kind::Float);
+            let gradients = Tensor::f_run_backward(&[loss], &[&branch, &residual, &weight, &bias], false, false)?;
+            Ok([normed, curved, dropped].into_iter().chain(gradients).collect())
         };
-        for (whole, few) in run(1000)?.iter().zip(&run(77)?) {
-            assert_eq!(whole.narrow(0, 0, 77), *few);
+        let one = on_threads(1, run)?;
+        for threads in [2, 3, 5] {
+            for (at, (many, one)) in on_threads(threads, run)?.iter().zip(&one).enumerate() {
+                match at {
+                    // Sums over rows are formed in as many parts as there are threads.
+                    5.. => assert!(off(many, one)? < 1e-5, "result {at} on {threads} threads"),
+                    _ => assert_eq!(many, one, "result {at} on {threads} threads"),
+                }
+            }
         }
         Ok(())
     }

@@ -55,7 +55,11 @@ struct Gelu : torch::autograd::Function<Gelu> {
         auto *in = from.const_data_ptr<at::BFloat16>();
         auto *out = y.mutable_data_ptr<at::BFloat16>();
         auto *slope = slopes.defined() ? slopes.mutable_data_ptr<at::BFloat16>() : nullptr;
-        at::parallel_for(0, x.numel(), 16384, [&](int64_t first, int64_t last) {
+        // Parts begin at multiples of a vector: what is left over at an end may be rounded in another way.
+        constexpr int64_t size = 256;
+        auto count = x.numel();
+        at::parallel_for(0, (count + size - 1) / size, 64, [&](int64_t begin, int64_t end) {
+            auto first = begin * size, last = std::min(end * size, count);
             vectorized([=]() RECYCLABLE_INLINE {
                 for (int64_t i = first; slope && i < last; ++i) {
                     float value, rise;
