@@ -1,7 +1,10 @@
-//! Interval estimates: Student-t over lineages or seeds, percentile bootstrap over test examples.
+//! Interval estimates and what they decide: Student-t over lineages or seeds, percentile bootstrap over test examples, bounds
+//! and where an interval stands to them, Holm's correction, the shares of variance between and within groups.
 
 mod bootstrap;
+mod holm;
 mod interval;
 
 pub use bootstrap::{bootstrap, bootstrap_mean};
+pub use holm::holm;
 pub use interval::{Interval, differences, mean, paired_difference, sd, t_interval};
