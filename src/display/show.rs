@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::bundle::{cannot_display, write_evcxr};
 use super::{Bundle, Figure, Table};
-use crate::stats::Interval;
+use crate::stats::{Interval, VarianceShares};
 
 /// A value that can be shown. [`displayable!`](crate::displayable) makes a notebook show it when a cell ends with it, and a terminal print it.
 pub trait Show {
@@ -140,7 +140,23 @@ impl Show for Interval {
     }
 }
 
-displayable!(Bundle, Figure);
+impl Show for VarianceShares {
+    fn show(&self) -> Result<Bundle> {
+        let of = format!("{} groups, {} observations", self.groups, self.observations);
+        Ok(Bundle::new().text(match self.between_share() {
+            Some(share) => format!(
+                "Variance: {:.0} % between groups (standard deviation {:.3}), {:.0} % within them ({:.3}); {of}",
+                100.0 * share,
+                self.between.sqrt(),
+                100.0 * (1.0 - share),
+                self.within.sqrt()
+            ),
+            None => format!("Variance: none, all observations are equal; {of}"),
+        }))
+    }
+}
+
+displayable!(Bundle, Figure, VarianceShares);
 displayable!(notebook: Table, Interval);
 
 #[cfg(test)]

@@ -5,11 +5,13 @@ mod bootstrap;
 mod decide;
 mod holm;
 mod interval;
+mod variance;
 
 pub use bootstrap::{bootstrap, bootstrap_mean};
 pub use decide::{Bound, Side, Standing, equivalence, p_value, units_to_decide};
 pub use holm::holm;
 pub use interval::{Interval, differences, mean, paired_difference, sd, t_interval};
+pub use variance::{VarianceShares, variance_shares};
 
 /// Differences below this are rounding: a bound is neither missed nor passed by it.
 pub const ROUNDING: f64 = 1e-12;
