@@ -2,6 +2,8 @@
 //! and where an interval stands to them, Holm's correction, the shares of variance between and within groups.
 
 mod bootstrap;
+#[cfg(test)]
+mod coverage;
 mod decide;
 mod holm;
 mod interval;
