@@ -12,7 +12,9 @@ pub use crate::device::{Precision, default_device, device};
 pub use crate::display::{Axis, Bundle, Figure, Point, Progress, Show, Table, show_all};
 pub use crate::experiment::{Compute, Profile, reproduce};
 pub use crate::lineage::{Lineage, VersionRecord};
-pub use crate::model::{Adapted, AdapterConfig, LoraConfig, Method, Model, RobertaConfig, Version};
+pub use crate::model::{
+    Adapted, AdapterConfig, Coordinates, LoraConfig, Method, Model, Permutation, RobertaConfig, Version,
+};
 pub use crate::notebook::{Check, Course, check};
 pub use crate::params::{Delta, Theta};
 pub use crate::recycle::{Combined, Distill, DistillConfig, Init, Interpolation, Recycle, Upgrade};

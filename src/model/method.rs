@@ -173,7 +173,7 @@ pub(crate) fn adapter_places(position: AdapterPosition) -> [&'static str; 2] {
     }
 }
 
-fn is_target(name: &str, target: &str) -> bool {
+pub(super) fn is_target(name: &str, target: &str) -> bool {
     name == target || name.ends_with(&format!(".{target}"))
 }
 

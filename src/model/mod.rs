@@ -3,14 +3,19 @@
 mod absorbed;
 mod adapted;
 mod config;
+mod controls;
 mod heads;
 mod leaves;
 mod load;
 mod lora;
 mod method;
 mod network;
+mod permutation;
+mod permuted;
 mod roberta;
 mod show;
+#[cfg(test)]
+mod testing;
 mod version;
 
 use std::path::Path;
@@ -22,6 +27,7 @@ use tch::{Device, Kind, Tensor};
 pub use adapted::{Adapted, Card};
 pub use config::RobertaConfig;
 pub use method::{AdapterConfig, AdapterPosition, LoraConfig, Method};
+pub use permutation::{Coordinates, Permutation};
 pub use version::Version;
 
 use crate::device::Precision;

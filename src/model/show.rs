@@ -4,10 +4,12 @@ use std::collections::HashSet;
 
 use anyhow::Result;
 
-use super::{Adapted, AdapterConfig, Card, LoraConfig, Method, Model, RobertaConfig, Version};
+use super::{
+    Adapted, AdapterConfig, Card, Coordinates, LoraConfig, Method, Model, Permutation, RobertaConfig, Version,
+};
 use crate::device::device_name;
 use crate::display::settings::settings;
-use crate::display::{Bundle, Cell, Show, Table, thousands};
+use crate::display::{Bundle, Cell, Column, Show, Table, thousands};
 use crate::params::{Layout, Theta, summary, tree};
 
 /// `2 layers of 4 heads, hidden size 128`
@@ -117,7 +119,58 @@ impl Show for LoraConfig {
     }
 }
 
-crate::displayable!(Model, Version, Adapted, Card, RobertaConfig, Method, AdapterConfig, LoraConfig);
+impl Show for Coordinates {
+    fn show(&self) -> Result<Bundle> {
+        Ok(Bundle::new().text(match self {
+            Coordinates::Inner => "The heads within each layer, and the neurons within each feed-forward map.",
+            Coordinates::All => {
+                "The heads within each layer, the neurons within each feed-forward map, and the hidden dimensions."
+            }
+        }))
+    }
+}
+
+impl Show for Permutation {
+    fn show(&self) -> Result<Bundle> {
+        let columns = vec![
+            Column::text("what"),
+            Column::text("layer"),
+            Column::number("places", 0),
+            Column::number("moved", 0),
+            Column::text("order"),
+        ];
+        let caption =
+            "What stands at a place stood at the one that the order names there: 2, 0, 1 puts first what was last.";
+        let mut table = Table::new("permutation", "A model's coordinates, permuted", columns).caption(caption);
+        let mut row = |what: &str, layer: Option<usize>, order: &[usize]| {
+            let moved = order.iter().enumerate().filter(|(to, from)| to != *from).count();
+            let mut names: Vec<String> = order.iter().take(12).map(usize::to_string).collect();
+            names.extend((order.len() > 12).then(|| "…".to_string()));
+            let layer = layer.map_or("all".to_string(), |layer| layer.to_string());
+            table.push([Cell::from(what), layer.into(), order.len().into(), moved.into(), names.join(", ").into()]);
+        };
+        for (what, orders) in [("heads", &self.heads), ("neurons", &self.neurons)] {
+            orders.iter().enumerate().for_each(|(layer, order)| row(what, Some(layer), order));
+        }
+        if let Some(order) = &self.hidden {
+            row("hidden dimensions", None, order);
+        }
+        Ok(Bundle::new().table(table))
+    }
+}
+
+crate::displayable!(
+    Model,
+    Version,
+    Adapted,
+    Card,
+    RobertaConfig,
+    Method,
+    AdapterConfig,
+    LoraConfig,
+    Coordinates,
+    Permutation
+);
 
 #[cfg(test)]
 mod tests {
@@ -142,6 +195,18 @@ mod tests {
             text.contains("Classifier of <yes>, no") && text.contains("layers 0–1") && text.contains("fp32 on cpu")
         );
         assert!(model.show()?.to_html()?.contains("&lt;yes&gt;"));
+        Ok(())
+    }
+
+    #[test]
+    fn a_permutation_tells_how_much_it_moves() -> Result<()> {
+        let config = RobertaConfig::tiny(8, 16, 12);
+        let text = Permutation::random(&config, Coordinates::All, 0)?.to_string();
+        assert!(
+            text.lines().filter(|line| line.starts_with("heads")).count() == 2 && text.contains("hidden"),
+            "{text}"
+        );
+        assert!(text.contains("64") && text.contains("…"), "{text}");
         Ok(())
     }
 

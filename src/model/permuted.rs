@@ -1,0 +1,276 @@
+//! M_PERM: the same function in other coordinates. What carries over to it owes nothing to the coordinates, what does not needs them.
+//!
+//! Heads of a layer, neurons of a feed-forward map and dimensions of the hidden states have no order of their own. For a linear map f
+//! whose input is permuted by P_in and whose output is by P_out,
+//!
+//! ```text
+//! P_out · f(P_inᵀ · x)  =  (P_out · W · P_inᵀ) · x + P_out · b
+//! ```
+//!
+//! and LayerNorm, GELU, softmax and the sum with the residual do not see an order. So a model permuted throughout computes what it did
+//! (to rounding, as sums run in another order), and shares no coordinate with itself.
+
+use anyhow::{Context, Result, ensure};
+use tch::Tensor;
+
+use super::method::is_target;
+use super::{Adapted, Coordinates, Permutation, Version};
+use crate::params::{Delta, Theta};
+
+/// What is counted along an axis of a tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Axis {
+    /// What nobody permutes: tokens, positions, classes, the inside of modules and of the classifier. Or there is no such axis.
+    Fixed,
+    /// Hidden dimensions.
+    Hidden,
+    /// Heads, in blocks of `hidden_size / num_attention_heads`.
+    Heads,
+    /// Neurons of a feed-forward map.
+    Neurons,
+}
+
+/// What each map writes (rows of W, and b) and reads (columns of W), by the end of its name; the first that fits counts.
+const MAPS: [(&str, Axis, Axis); 17] = {
+    use Axis::{Fixed, Heads, Hidden, Neurons};
+    [
+        ("word_embeddings", Fixed, Hidden),
+        ("position_embeddings", Fixed, Hidden),
+        ("token_type_embeddings", Fixed, Hidden),
+        ("LayerNorm", Hidden, Fixed),
+        ("attention.self.query", Heads, Hidden),
+        ("attention.self.key", Heads, Hidden),
+        ("attention.self.value", Heads, Hidden),
+        ("attention.output.dense", Hidden, Heads),
+        ("intermediate.dense", Neurons, Hidden),
+        ("output.dense", Hidden, Neurons),
+        ("adapter.down_proj", Fixed, Hidden),
+        ("adapter.up_proj", Hidden, Fixed),
+        // What the decoder reads is hidden too: it is the word embeddings.
+        ("lm_head.dense", Hidden, Hidden),
+        ("lm_head.layer_norm", Hidden, Fixed),
+        ("lm_head", Fixed, Fixed),
+        ("classifier.dense", Fixed, Hidden),
+        ("classifier.out_proj", Fixed, Fixed),
+    ]
+};
+
+/// The parts of a map: which have its rows, and which its columns.
+const PARTS: [(&str, bool, bool); 4] =
+    [(".lora_A.weight", false, true), (".lora_B.weight", true, false), (".weight", true, true), (".bias", true, false)];
+
+/// What is counted along the axes of the tensor with this name.
+fn axes(name: &str) -> Result<[Axis; 2]> {
+    let part = PARTS.iter().find_map(|(part, rows, columns)| Some((name.strip_suffix(part)?, *rows, *columns)));
+    let map = part.and_then(|(map, ..)| MAPS.iter().find(|(end, ..)| is_target(map, end)));
+    let ((_, has_rows, has_columns), (_, rows, columns)) =
+        part.zip(map).with_context(|| format!("nothing is known of what the axes of {name} count: add it to MAPS"))?;
+    let if_there = |there: bool, axis: Axis| if there { axis } else { Axis::Fixed };
+    Ok([if_there(has_rows, *rows), if_there(has_columns, *columns)])
+}
+
+/// The layer that a tensor belongs to.
+fn layer_of(name: &str) -> Option<usize> {
+    name.strip_prefix("roberta.encoder.layer.")?.split('.').next()?.parse().ok()
+}
+
+impl Permutation {
+    /// P_out · W · P_inᵀ and P_out · b, of all tensors.
+    fn of(&self, theta: &Theta) -> Result<Theta> {
+        let mut permuted = theta.try_clone()?;
+        for entry in theta.layout().entries() {
+            let mut value = theta.view(&entry.name)?;
+            for (dim, (axis, &size)) in axes(&entry.name)?.into_iter().zip(&entry.shape).enumerate() {
+                let order = self.order(axis, layer_of(&entry.name), size);
+                if let Some(order) = order.with_context(|| format!("cannot permute {}", entry.name))? {
+                    let order = Tensor::f_from_slice(&order)?.f_to_device(theta.device())?;
+                    value = value.f_index_select(dim as i64, &order)?;
+                }
+            }
+            permuted.set(&entry.name, &value)?;
+        }
+        Ok(permuted)
+    }
+
+    /// The order of the `size` places along an axis; `None` where they stay.
+    fn order(&self, axis: Axis, layer: Option<usize>, size: i64) -> Result<Option<Vec<i64>>> {
+        let in_layer = |orders: &'_ [Vec<usize>]| -> Result<Vec<i64>> {
+            let order = layer.and_then(|layer| orders.get(layer)).context("the permutation has no such layer")?;
+            Ok(order.iter().map(|&place| place as i64).collect())
+        };
+        Ok(match axis {
+            Axis::Fixed => None,
+            Axis::Hidden => self.hidden.as_ref().map(|order| order.iter().map(|&place| place as i64).collect()),
+            Axis::Neurons => Some(in_layer(&self.neurons)?),
+            Axis::Heads => {
+                let heads = in_layer(&self.heads)?;
+                let d = size / heads.len().max(1) as i64; // rows of a head
+                Some(heads.into_iter().flat_map(|head| head * d..(head + 1) * d).collect())
+            }
+        })
+    }
+}
+
+impl Version {
+    /// M_PERM: this model's function in other coordinates, drawn from `seed`. To carry weights along or to know what went where,
+    /// draw a [`Permutation::random`] and give it to [`Version::permuted_by`].
+    pub fn permuted(&self, coordinates: Coordinates, seed: u64) -> Result<Version> {
+        self.permuted_by(&Permutation::random(&self.config, coordinates, seed)?)
+    }
+
+    /// M_PERM, by this permutation: backbone and masked-LM head.
+    ///
+    /// Errors where it is no permutation of this model's coordinates.
+    pub fn permuted_by(&self, permutation: &Permutation) -> Result<Version> {
+        permutation.check(&self.config)?;
+        let (config, tokenizer) = (self.config.clone(), self.tokenizer.clone());
+        let (backbone, lm_head) = (permutation.of(&self.backbone)?, permutation.of(&self.lm_head)?);
+        Ok(Version { config, tokenizer, backbone, lm_head })
+    }
+}
+
+impl Adapted {
+    /// P(Δ): the weights carried to the coordinates of M_PERM, where `base` is the version M they were tuned on:
+    /// M_PERM ⊕ P(Δ) computes what M ⊕ Δ does. The inside of adapters, LoRA and the head keeps its order. The card names M_PERM as
+    /// the base, and its recipe says why.
+    ///
+    /// Errors where `base` is another version, or where this is no permutation of its coordinates.
+    pub fn permuted_by(&self, permutation: &Permutation, base: &Version) -> Result<Adapted> {
+        ensure!(
+            self.check_base(base)?,
+            "these weights were tuned on version {}, not on {}: give the version they were tuned on",
+            self.card.base,
+            base.fingerprint()?
+        );
+        let mut card = self.card.derived("carried to permuted coordinates");
+        card.base = base.permuted_by(permutation)?.fingerprint()?;
+        Ok(Adapted {
+            backbone: self.backbone.as_ref().map(|delta| permutation.of(delta).map(Delta::new)).transpose()?,
+            modules: self.modules.as_ref().map(|modules| permutation.of(modules)).transpose()?,
+            head: permutation.of(&self.head)?,
+            card,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Device;
+
+    use super::*;
+    use crate::model::testing::{adapted, difference, methods, tokens, version};
+    use crate::model::{Method, Model};
+
+    const BOTH: [Coordinates; 2] = [Coordinates::Inner, Coordinates::All];
+
+    #[test]
+    fn words_are_predicted_as_before_in_coordinates_that_have_little_in_common() -> Result<()> {
+        let version = version()?;
+        let tokens = tokens(&version)?;
+        let predict = |version: &Version| Model::masked_lm(version, Device::Cpu)?.mlm_logits(&tokens, None);
+        let before = predict(&version)?;
+        for coordinates in BOTH {
+            let permuted = version.permuted(coordinates, 7)?;
+            let off = difference(&predict(&permuted)?, &before)?;
+            assert!(off <= 1e-5, "{coordinates:?}: off by {off:.1e}");
+            let cosine = |pattern: &str| permuted.backbone.select(pattern)?.cosine(&version.backbone.select(pattern)?);
+            for moved in ["query.weight", "attention.output.dense.weight", "intermediate.dense", "output.dense.weight"]
+            {
+                assert!(
+                    cosine(moved)?.abs() < 0.2,
+                    "{coordinates:?}: {moved} has kept its place: {:.2}",
+                    cosine(moved)?
+                );
+            }
+            let words = cosine("word_embeddings")?;
+            assert_eq!(words.abs() < 0.2, coordinates == Coordinates::All, "{coordinates:?}: {words:.2}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn weights_carried_along_compute_what_they_did() -> Result<()> {
+        let version = version()?;
+        let tokens = tokens(&version)?;
+        for coordinates in BOTH {
+            let permutation = Permutation::random(&version.config, coordinates, 7)?;
+            let permuted = version.permuted_by(&permutation)?;
+            for (name, method) in methods() {
+                let weights = adapted(&version, &method)?;
+                let carried = weights.permuted_by(&permutation, &version)?;
+                assert!(carried.check_base(&permuted)? && !carried.check_base(&version)?);
+                let before = weights.apply(&version, Device::Cpu)?.logits(&tokens)?;
+                let after = carried.apply(&permuted, Device::Cpu)?.logits(&tokens)?;
+                let off = difference(&after, &before)?;
+                assert!(off <= 1e-5, "{coordinates:?}, {name}: off by {off:.1e}");
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn untouched_weights_are_lost_in_other_coordinates() -> Result<()> {
+        let version = version()?;
+        let (tokens, permuted) = (tokens(&version)?, version.permuted(Coordinates::All, 7)?);
+        for (name, method) in methods() {
+            let weights = adapted(&version, &method)?;
+            let before = weights.apply(&version, Device::Cpu)?.logits(&tokens)?;
+            let off = difference(&weights.apply(&permuted, Device::Cpu)?.logits(&tokens)?, &before)?;
+            assert!(off > 0.1, "{name}: off by only {off:.1e}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn adapters_do_not_notice_that_heads_and_neurons_moved_but_a_delta_does() -> Result<()> {
+        let version = version()?;
+        let tokens = tokens(&version)?;
+        let permutation = Permutation::random(&version.config, Coordinates::Inner, 7)?;
+        let permuted = version.permuted_by(&permutation)?;
+        for (name, method) in methods() {
+            let weights = adapted(&version, &method)?;
+            let before = weights.apply(&version, Device::Cpu)?.logits(&tokens)?;
+            let off = difference(&weights.apply(&permuted, Device::Cpu)?.logits(&tokens)?, &before)?;
+            match &method {
+                Method::Adapter(_) => {
+                    assert!(off <= 1e-5, "{name}: off by {off:.1e}");
+                    let carried = weights.permuted_by(&permutation, &version)?;
+                    let [before, after] = [&weights, &carried].map(|weights| weights.modules.as_ref());
+                    let print = |modules: Option<&Theta>| modules.context("no modules")?.fingerprint();
+                    assert_eq!(print(after)?, print(before)?, "{name}");
+                }
+                _ => assert!(off > 0.01, "{name}: off by only {off:.1e}"),
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn the_inverse_brings_every_number_back() -> Result<()> {
+        let version = version()?;
+        let permutation = Permutation::random(&version.config, Coordinates::All, 7)?;
+        let back = version.permuted_by(&permutation)?.permuted_by(&permutation.inverse()?)?;
+        assert_eq!(back.backbone.fingerprint()?, version.backbone.fingerprint()?);
+        assert_eq!(back.lm_head.fingerprint()?, version.lm_head.fingerprint()?);
+        Ok(())
+    }
+
+    #[test]
+    fn weights_are_carried_from_where_they_were_tuned_and_their_card_says_so() -> Result<()> {
+        let version = version()?;
+        let permutation = Permutation::random(&version.config, Coordinates::All, 7)?;
+        let (weights, permuted) = (adapted(&version, &Method::Full)?, version.permuted_by(&permutation)?);
+        let error = weights.permuted_by(&permutation, &permuted).unwrap_err().to_string();
+        assert!(error.contains(&version.fingerprint()?) && error.contains(&permuted.fingerprint()?), "{error}");
+        let carried = weights.permuted_by(&permutation, &version)?;
+        assert_eq!(carried.card.recipe["control"], "carried to permuted coordinates");
+        assert_eq!(carried.card.recipe["tune"], weights.card.recipe["tune"]);
+        Ok(())
+    }
+
+    #[test]
+    fn a_tensor_of_unknown_axes_is_refused_by_name() {
+        let error = axes("roberta.pooler.dense.weight").unwrap_err().to_string();
+        assert!(error.contains("roberta.pooler.dense.weight") && error.contains("MAPS"), "{error}");
+    }
+}
