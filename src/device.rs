@@ -153,6 +153,29 @@ fn cpu_has_bf16() -> bool {
     }
 }
 
+/// The largest resident set of this process so far, in MB (10⁶ bytes); `None` where `/proc/self/status` does not tell.
+pub fn peak_rss_mb() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1024.0 / 1e6)
+}
+
+/// Processor, cores and memory as far as Linux tells, otherwise operating system and architecture.
+pub fn machine() -> String {
+    let line = |path: &str, key: &str| {
+        let text = std::fs::read_to_string(path).ok()?;
+        let value = text.lines().find(|line| line.starts_with(key))?.split_once(':')?.1.trim().to_owned();
+        Some(value)
+    };
+    let processor = line("/proc/cpuinfo", "model name")
+        .unwrap_or_else(|| format!("{} {}", std::env::consts::OS, std::env::consts::ARCH));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let memory = line("/proc/meminfo", "MemTotal").and_then(|text| text.split_whitespace().next()?.parse::<f64>().ok());
+    let memory = memory.map_or(String::new(), |kibibytes| format!(", {:.0} GB memory", kibibytes * 1024.0 / 1e9));
+    format!("{processor}, {cores} logical cores{memory}")
+}
+
 /// The CPU, and a CUDA device where there is one: what both have to pass.
 #[cfg(test)]
 pub(crate) fn devices_here() -> Vec<Device> {
@@ -162,6 +185,12 @@ pub(crate) fn devices_here() -> Vec<Device> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn this_process_uses_some_memory() {
+        assert!(peak_rss_mb().is_some_and(|mb| mb > 1.0));
+    }
 
     #[test]
     fn unknown_devices_and_precisions_are_refused_with_the_choices() {

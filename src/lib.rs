@@ -40,12 +40,13 @@
 //! ```
 //!
 //! Data flows in one direction: [`text`] and [`model`] → [`train`] → [`lineage`] → [`recycle`], [`analysis`] →
-//! [`experiment`] → the command line and the [`notebook`] course. At the bottom, known to all: [`params`], [`device`], [`display`], [`stats`], [`seed`],
-//! [`files`].
+//! [`experiment`] → [`claims`] → [`report`] → the command line and the [`notebook`] course. At the bottom, known to all: [`params`], [`device`],
+//! [`display`], [`stats`], [`seed`], [`files`].
 
 #![warn(missing_docs)]
 
 pub mod analysis;
+pub mod claims;
 pub mod device;
 pub mod display;
 pub mod experiment;
@@ -57,6 +58,7 @@ pub mod notebook;
 pub mod params;
 pub mod prelude;
 pub mod recycle;
+pub mod report;
 pub mod seed;
 pub mod stats;
 pub mod text;

@@ -31,25 +31,20 @@ shown! {
     recycle: Init, Distill, Combined, DistillConfig, Interpolation;
     analysis: ModePath, PathPoint, Barrier, Curve, CurveConfig, Plane, PlaneConfig, HeadSimilarity, HeadMatrix, LayerSimilarity,
         AttentionRows, AttentionMaps, Distance, PartDistance, Distances, Triangle, Flips, ScaleSearch, InsideUpgrade;
-    experiment: Profile, Compute;
+    experiment: Profile, Compute, Experiment;
+    claims: Claim, Condition, Part, Verdict;
+    report: Report, RunComparison, SweepReport;
 }
 
 mod experiments {
-    use recyclable::experiment::{baselines, claims, compare, report, studies, sweep, world_check};
+    use recyclable::experiment::{baselines, studies, sweep, world_check};
 
     pub fn shown() -> Vec<&'static str> {
         fn displays<T: recyclable::display::Show + std::fmt::Display>(_: fn(&T)) -> &'static str {
             std::any::type_name::<T>()
         }
         vec![
-            displays(report::Report::evcxr_display),
-            displays(claims::Claim::evcxr_display),
-            displays(claims::Verdict::evcxr_display),
-            displays(claims::CompatibilitySeed::evcxr_display),
-            displays(claims::InitializationRun::evcxr_display),
-            displays(compare::RunComparison::evcxr_display),
-            displays(sweep::Sweep::evcxr_display),
-            displays(sweep::SweepPoint::evcxr_display),
+            displays(sweep::SweepConfig::evcxr_display),
             displays(world_check::WorldCheck::evcxr_display),
             displays(world_check::WorldCheckConfig::evcxr_display),
             displays(world_check::Finding::evcxr_display),

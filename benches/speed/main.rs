@@ -20,8 +20,8 @@ mod path;
 use std::io::{BufRead, Write};
 
 use anyhow::{Context, Result, bail};
+use recyclable::device::peak_rss_mb;
 use recyclable::device::{count_cpu_memory, take_peak_memory};
-use recyclable::experiment::report::peak_rss_mb;
 use recyclable::prelude::*;
 use serde_json::{Value, json};
 

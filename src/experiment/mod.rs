@@ -1,34 +1,31 @@
-//! A run is a profile and a folder: pre-train, tune, upgrade, recycle; then statistics, claims and the report.
+//! An experiment is a profile and a folder: pre-train, tune, upgrade, recycle, compare; what comes out is a table of results.
+//!
+//! [`Profile`] says what is wanted, [`perform`] does it, [`results::Results`] is what was measured. What that says of the claims is
+//! for [`claims`](crate::claims) to judge and for [`report`](crate::report) to show.
 
 pub mod baselines;
 mod bench;
-pub mod claims;
-pub mod compare;
-mod figures;
-mod jobs;
+mod comparison;
+mod lineages;
 mod materials;
-mod page;
 pub(crate) mod parallel;
-mod pilot_figures;
-mod pilot_summary;
-mod pilots;
+mod perform;
+mod plan;
 mod pretraining;
 pub mod profile;
-pub mod report;
-mod reproduce;
-mod resample;
+pub mod results;
 mod run_folder;
-mod runs;
 mod show;
 pub mod studies;
-mod summary;
 pub mod sweep;
-mod tables;
 pub mod world_check;
 
 pub(crate) use materials::Materials;
-pub(crate) use pretraining::pretrain_lineage;
+pub use perform::{Compute, Experiment, perform};
+pub use plan::Unit;
+pub(crate) use plan::{
+    BAG_OF_WORDS, DataPlan, INDEPENDENT, MAJORITY, PERMUTED, PERMUTED_INNER, Place, UNTRAINED, shown,
+};
+pub(crate) use pretraining::{Chain, pretrain_chains};
 pub use profile::{Profile, Source};
-pub(crate) use reproduce::stages;
-pub use reproduce::{Compute, reproduce};
 pub use run_folder::{BEST_BEFORE_STOP, Inputs, RunFolder, RunState};

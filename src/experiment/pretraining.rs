@@ -1,87 +1,66 @@
-//! The lineages of a run: M_0 → M_1 → … → M_L, the independent M_IND, and the network before any of it.
+//! The lineages of a run: M_0 → M_1 → … → M_L, the independent M_IND, M_0 in other coordinates, and the network before any of it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use serde_json::json;
 use tch::Device;
 
+use super::Compute;
 use super::materials::Materials;
-use super::profile::Profile;
-use super::reproduce::Compute;
-use super::runs::{INDEPENDENT, UNTRAINED, version_name};
+use super::parallel::in_workers;
+use super::plan::{INDEPENDENT, PERMUTED, PERMUTED_INNER, UNTRAINED, version_name};
+use super::profile::{Profile, Source};
+use super::results::commit;
 use crate::display::Progress;
 use crate::lineage::{Lineage, VersionRecord};
-use crate::model::{RobertaConfig, Version};
+use crate::model::{Coordinates, RobertaConfig, Version};
 use crate::seed;
 use crate::text::Corpus;
 use crate::train::{PretrainConfig, held_out_loss, pretrain};
 
-/// Pre-trains whatever a lineage lacks; what is complete is left alone, what was interrupted goes on.
-///
-/// On the CPU the independent model is pre-trained beside the lineage, with half the threads each: two small models on a core
-/// each are faster than one after the other on two cores. It is ready when the upgrades have but begun: its threads go on with
-/// `meanwhile`, which is to return soon after the flag is set. In a log each version gets about this many `lines`.
-pub(crate) fn pretrain_lineage(
-    profile: &Profile,
-    materials: &Materials,
-    lineage: &Lineage,
+/// Versions that are pre-trained one after the other: a lineage's own, or its independent model alone.
+#[derive(Clone, Copy)]
+pub(crate) struct Chain<'a> {
+    profile: &'a Profile,
+    materials: &'a Materials,
+    lineage: &'a Lineage,
+    /// The number of the lineage: its initial weights, orders and masks are drawn by it.
     index: usize,
-    place: Compute,
-    lines: u64,
-    meanwhile: impl FnOnce(&AtomicBool) -> Result<()> + Send,
-) -> Result<()> {
-    let own_seed = |purpose: &str| lineage_seed(profile, index, purpose);
-    let config = architecture(profile, materials);
-    let fresh = |purpose: &str| Version::new(&config, &materials.tokenizer, own_seed(purpose));
-    let stage = Stage { profile, materials, lineage, device: place.device, lines };
-    if !lineage.has_version(UNTRAINED) {
-        lineage.save_version(
-            UNTRAINED,
-            &fresh("first")?,
-            stage.record(UNTRAINED, None, "nothing", own_seed("first")),
-        )?;
-    }
-    // M_IND has M_0's data and budget, but another initialisation and order.
-    let independent = || {
-        let seed = own_seed("independent");
-        stage.make(INDEPENDENT, None, &materials.initial, &profile.initial, seed, || fresh("independent"))
-    };
-    let successive = || -> Result<()> {
-        stage.make("M0", None, &materials.initial, &profile.initial, own_seed("first"), || fresh("first"))?;
-        for (at, corpus) in materials.upgrades.iter().enumerate() {
-            let (parent, name) = (version_name(at), version_name(at + 1));
-            let seed = own_seed(&name);
-            stage.make(&name, Some(&parent), corpus, &profile.upgrade, seed, || lineage.version(&parent))?;
-        }
-        Ok(())
-    };
-    if place.device.is_cuda() || place.threads < 2 {
-        tch::set_num_threads(place.threads as i32);
-        return successive().and_then(|()| independent());
-    }
-    let (half, upgraded) = ((place.threads / 2) as i32, AtomicBool::new(false));
-    std::thread::scope(|scope| {
-        let beside = scope.spawn(|| {
-            tch::set_num_threads(half);
-            independent()?;
-            meanwhile(&upgraded)
-        });
-        let done = scope.spawn(|| {
-            tch::set_num_threads(half);
-            let done = successive();
-            upgraded.store(true, Ordering::Relaxed);
-            done
-        });
-        let joined = [done.join(), beside.join()]
-            .map(|end| end.unwrap_or_else(|_| Err(anyhow!("a pre-training thread panicked"))));
-        joined.into_iter().collect()
-    })
+    /// How often M_0 is upgraded.
+    last: usize,
+    independent: bool,
 }
 
-/// The seed of one pre-training: of `first` (M_0), `independent`, or the name of an upgraded version.
-pub(super) fn lineage_seed(profile: &Profile, lineage: usize, purpose: &str) -> u64 {
-    seed::derive(profile.seed, &format!("lineage {lineage} {purpose}"))
+impl<'a> Chain<'a> {
+    /// The chains of one lineage, up to its version `last`.
+    pub fn of(
+        profile: &'a Profile,
+        materials: &'a Materials,
+        lineage: &'a Lineage,
+        index: usize,
+        last: usize,
+    ) -> Vec<Chain<'a>> {
+        let own = Chain { profile, materials, lineage, index, last, independent: false };
+        let independent = profile.independent.then_some(Chain { independent: true, ..own });
+        [own].into_iter().chain(independent).collect()
+    }
+}
+
+/// Pre-trains whatever the chains lack; what is complete is left alone, what was interrupted goes on.
+///
+/// On the CPU chains stand side by side, sharing the threads: two small models on a core each are faster than one after the other
+/// on two cores. In a log each version gets about this many `lines`.
+pub(crate) fn pretrain_chains(mut chains: Vec<Chain>, place: Compute, lines: u64) -> Result<()> {
+    chains.sort_by_key(|chain| chain.independent);
+    let workers = if place.device.is_cuda() { 1 } else { place.threads.min(chains.len()).max(1) };
+    let threads = (place.threads / workers).max(1);
+    in_workers(chains, workers, threads, || Ok(()), |(), chain| chain.pretrain(place.device, lines)).map(drop)
+}
+
+/// The seed of one pre-training: of `first` (M_0), `independent`, or the name of an upgraded version. No two lineages share one, nor do
+/// lineages of two worlds.
+fn lineage_seed(profile: &Profile, lineage: usize, purpose: &str) -> u64 {
+    let world = if let Source::World(world) = &profile.source { world.seed } else { 0 };
+    seed::derive(profile.seed.wrapping_add(world), &format!("lineage {lineage} {purpose}"))
 }
 
 /// How one upgrade is pre-trained.
@@ -91,7 +70,7 @@ pub(super) fn upgrade_config(profile: &Profile, lineage: usize, name: &str) -> P
 }
 
 /// The architecture of a profile's models: vocabulary of the tokenizer, positions for the longest sequence.
-pub(super) fn architecture(profile: &Profile, materials: &Materials) -> RobertaConfig {
+fn architecture(profile: &Profile, materials: &Materials) -> RobertaConfig {
     let size = &profile.model;
     RobertaConfig {
         num_hidden_layers: size.num_hidden_layers,
@@ -104,55 +83,89 @@ pub(super) fn architecture(profile: &Profile, materials: &Materials) -> RobertaC
     }
 }
 
+impl Chain<'_> {
+    fn pretrain(&self, device: Device, lines: u64) -> Result<()> {
+        let (profile, materials, lineage) = (self.profile, self.materials, self.lineage);
+        let fresh =
+            |purpose: &str| Version::new(&architecture(profile, materials), &materials.tokenizer, self.seed(purpose));
+        let make = |name: &str,
+                    parent: Option<&str>,
+                    corpus: &Corpus,
+                    config,
+                    purpose: &str,
+                    base: &dyn Fn() -> Result<Version>| {
+            let stage = Stage { chain: self, name, parent, corpus, device, lines };
+            stage.make(config, self.seed(purpose), base)
+        };
+        if self.independent {
+            // M_0's data and budget, but another initialisation and order.
+            let base = || fresh("independent");
+            return make(INDEPENDENT, None, &materials.initial, &profile.initial, "independent", &base);
+        }
+        if !lineage.has_version(UNTRAINED) {
+            let record = VersionRecord { seed: self.seed("first"), ..record("nothing", None) };
+            lineage.save_version(UNTRAINED, &fresh("first")?, record)?;
+        }
+        make("M0", None, &materials.initial, &profile.initial, "first", &|| fresh("first"))?;
+        for (name, coordinates) in [(PERMUTED, Coordinates::All), (PERMUTED_INNER, Coordinates::Inner)] {
+            if !lineage.has_version(name) {
+                let permuted = lineage.version("M0")?.permuted(coordinates, self.seed(name))?;
+                let record = VersionRecord { seed: self.seed(name), ..record("nothing", Some("M0")) };
+                lineage.save_version(name, &permuted, record)?;
+            }
+        }
+        for (at, corpus) in materials.upgrades.iter().enumerate().take(self.last) {
+            let (parent, name) = (version_name(at), version_name(at + 1));
+            make(&name, Some(&parent), corpus, &profile.upgrade, &name, &|| lineage.version(&parent))?;
+        }
+        Ok(())
+    }
+
+    fn seed(&self, purpose: &str) -> u64 {
+        lineage_seed(self.profile, self.index, purpose)
+    }
+}
+
+fn record(corpus: &str, parent: Option<&str>) -> VersionRecord {
+    VersionRecord { parent: parent.map(str::to_string), corpus: corpus.to_string(), ..VersionRecord::default() }
+}
+
+/// One version of a chain.
 struct Stage<'a> {
-    profile: &'a Profile,
-    materials: &'a Materials,
-    lineage: &'a Lineage,
+    chain: &'a Chain<'a>,
+    name: &'a str,
+    parent: Option<&'a str>,
+    corpus: &'a Corpus,
     device: Device,
-    /// Of progress in a log, for each version.
+    /// Of progress in a log.
     lines: u64,
 }
 
 impl Stage<'_> {
-    fn make(
-        &self,
-        name: &str,
-        parent: Option<&str>,
-        corpus: &Corpus,
-        config: &PretrainConfig,
-        seed: u64,
-        base: impl FnOnce() -> Result<Version>,
-    ) -> Result<()> {
-        if self.lineage.has_version(name) {
+    fn make(&self, config: &PretrainConfig, seed: u64, base: &dyn Fn() -> Result<Version>) -> Result<()> {
+        let Chain { profile, materials, lineage, index, .. } = *self.chain;
+        if lineage.has_version(self.name) {
             return Ok(());
         }
-        let config = PretrainConfig { seed, precision: self.profile.precision, ..config.clone() };
-        let progress = Progress::new(format!("pre-train {name}"), config.optimisation.steps).lines(self.lines);
-        let checkpoint = self.lineage.checkpoint_path(name);
-        let run = pretrain(&base()?, corpus, &config, self.device, Some(&checkpoint), &progress)
-            .with_context(|| format!("version {name}"))?;
-        let mut record = self.record(name, parent, &corpus.name, seed);
-        for domain in &self.materials.held_out {
+        let config = PretrainConfig { seed, precision: profile.precision, ..config.clone() };
+        let label = format!("pre-train {} of lineage {index}", self.name);
+        let progress = Progress::new(label, config.optimisation.steps).lines(self.lines);
+        let checkpoint = lineage.checkpoint_path(self.name);
+        let run = pretrain(&base()?, self.corpus, &config, self.device, Some(&checkpoint), &progress)
+            .with_context(|| format!("version {} of lineage {index}", self.name))?;
+        let mut record = VersionRecord { seed, ..record(&self.corpus.name, self.parent) };
+        for domain in &materials.held_out {
             // The masks of the questions are the same for every version.
-            let asked = PretrainConfig { seed: self.profile.seed, ..config.clone() };
+            let asked = PretrainConfig { seed: profile.seed, ..config.clone() };
             record.held_out.insert(domain.name.clone(), held_out_loss(&run.version, domain, &asked, self.device)?);
         }
         let threads = tch::get_num_threads();
-        record.recipe = json!({ "pretrain": config, "truncated": run.truncated, "threads": threads });
+        record.recipe =
+            json!({ "pretrain": config, "truncated": run.truncated, "threads": threads, "commit": commit() });
         (record.seconds, record.tokens_per_second) = (run.seconds, run.tokens_per_second);
-        self.lineage.save_version(name, &run.version, record)?;
+        lineage.save_version(self.name, &run.version, record)?;
         let loss = run.losses.last().map_or(f64::NAN, |point| point.loss);
         progress.finish(format!("loss {loss:.3} · {:.0} tokens/s", run.tokens_per_second));
         Ok(())
-    }
-
-    fn record(&self, name: &str, parent: Option<&str>, corpus: &str, seed: u64) -> VersionRecord {
-        VersionRecord {
-            name: name.to_string(),
-            parent: parent.map(str::to_string),
-            corpus: corpus.to_string(),
-            seed,
-            ..VersionRecord::default()
-        }
     }
 }

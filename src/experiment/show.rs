@@ -3,83 +3,24 @@
 use anyhow::Result;
 
 use super::baselines::Baseline;
-use super::claims::{Claim, CompatibilitySeed, InitializationRun, Verdict};
-use super::compare::RunComparison;
-use super::report::Report;
 use super::studies::VersionDistances;
-use super::sweep::{Sweep, SweepPoint};
+use super::sweep::SweepConfig;
 use super::world_check::{Finding, WorldCheck, WorldCheckConfig};
-use super::{Compute, Profile};
+use super::{Compute, Experiment, Profile};
 use crate::device::device_name;
 use crate::display::settings::settings;
 use crate::display::{Bundle, Cell, Column, Show, Table};
 
-impl Show for Report {
-    /// The claims and the notes; figures and further tables are in the written report, and in `figures` and `tables`.
-    fn show(&self) -> Result<Bundle> {
-        let bundle = Bundle::new().table(self.claims_table());
-        let bundle = self.notes.iter().fold(bundle, |bundle, note| bundle.text(note.as_str()));
-        Ok(bundle.text(format!(
-            "Profile {} on {}, {} in {:.0} s. It has {} figures and {} more tables.",
-            self.profile,
-            self.device,
-            self.precision,
-            self.seconds,
-            self.figures.len(),
-            self.tables.len()
-        )))
-    }
-}
-
-impl Show for Claim {
+impl Show for Experiment {
+    /// How much was measured; what it says of the claims is for [`judge`](crate::claims::judge) to tell.
     fn show(&self) -> Result<Bundle> {
         let facts = [
-            ("statement", Cell::from(self.statement.as_str())),
-            ("rule", self.rule.as_str().into()),
-            (self.quantity.as_str(), Cell::from(Cell::from(&self.interval()).show(3))),
-            ("seeds", self.n.into()),
-            ("verdict", self.verdict().to_string().into()),
+            ("runs", Cell::from(self.results.runs.len())),
+            ("comparisons", self.results.pairs.len().into()),
+            ("lineages", self.profile.lineages.into()),
+            ("seconds", self.seconds.into()),
         ];
-        let note = (!self.note.is_empty()).then(|| ("note", Cell::from(self.note.as_str())));
-        let parts = self.parts.iter().map(|(name, value)| (name.as_str(), Cell::from(*value)));
-        let table = Table::facts(format!("Claim {}", self.id), facts.into_iter().chain(note).chain(parts));
-        Ok(Bundle::new().table(table))
-    }
-}
-
-impl Show for Verdict {
-    fn show(&self) -> Result<Bundle> {
-        self.to_string().show()
-    }
-}
-
-impl Show for CompatibilitySeed {
-    fn show(&self) -> Result<Bundle> {
-        Ok(Bundle::new().table(settings("Retained shares of one seed", self, None)?))
-    }
-}
-
-impl Show for InitializationRun {
-    fn show(&self) -> Result<Bundle> {
-        Ok(Bundle::new().table(settings("Recycled and conventional tuning of one seed", self, None)?))
-    }
-}
-
-impl Show for RunComparison {
-    fn show(&self) -> Result<Bundle> {
-        Ok(Bundle::new().table(self.claims_table()?).table(self.settings_table()))
-    }
-}
-
-impl Show for Sweep {
-    fn show(&self) -> Result<Bundle> {
-        Ok(Bundle::new().figure(self.figure()?).table(self.table()?.caption("")))
-    }
-}
-
-impl Show for SweepPoint {
-    fn show(&self) -> Result<Bundle> {
-        Ok(Bundle::new().table(settings("One setting of the dial", self, None)?))
+        Ok(Bundle::new().table(Table::facts(format!("Experiment {}", self.profile.name), facts)))
     }
 }
 
@@ -113,6 +54,12 @@ impl Show for WorldCheck {
 impl Show for WorldCheckConfig {
     fn show(&self) -> Result<Bundle> {
         Ok(Bundle::new().table(settings("How the world is checked", self, Some(&Self::default()))?))
+    }
+}
+
+impl Show for SweepConfig {
+    fn show(&self) -> Result<Bundle> {
+        Ok(Bundle::new().table(settings("What is swept", self, Some(&Self::default()))?))
     }
 }
 
@@ -151,6 +98,5 @@ impl Show for Baseline {
     }
 }
 
-crate::displayable!(Report, Claim, CompatibilitySeed, InitializationRun, RunComparison, Sweep, SweepPoint, Finding);
-crate::displayable!(WorldCheckConfig, VersionDistances, Profile, Compute, Baseline);
-crate::displayable!(notebook: Verdict, WorldCheck);
+crate::displayable!(Experiment, Finding, WorldCheckConfig, SweepConfig, VersionDistances, Profile, Compute, Baseline);
+crate::displayable!(notebook: WorldCheck);

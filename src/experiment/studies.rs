@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 use tch::Device;
 
 use super::materials::Materials;
-use super::pilots::shown;
+use super::perform::opened;
+use super::plan::{Place, shown, version_name};
 use super::pretraining::upgrade_config;
 use super::profile::Profile;
-use super::reproduce::checked_inputs;
-use super::runs::{adapted_id, version_name};
+use super::results::{Recipe, Start};
 use crate::analysis::{
     AttentionMaps, Curve, CurveConfig, Distances, HeadSimilarity, InsideUpgrade, LayerSimilarity, ModePath, Plane,
     PlaneConfig, ScaleSearch, Triangle, Tuned, angle_to_upgrade, attention_maps, distance, head_similarity,
@@ -19,7 +19,6 @@ use crate::analysis::{
 };
 use crate::device::Precision;
 use crate::display::Progress;
-use crate::files::read_json;
 use crate::lineage::Lineage;
 use crate::model::{Adapted, Version};
 use crate::text::{Example, Task, TaskData};
@@ -31,10 +30,9 @@ pub struct Studies {
     profile: Profile,
     materials: Materials,
     lineage: Lineage,
-    lineage_index: usize,
+    place: Place,
     task: String,
-    method: usize,
-    seed: usize,
+    method: &'static str,
     device: Device,
 }
 
@@ -70,38 +68,25 @@ impl Studies {
     ///
     /// Errors: another folder, a task, method, seed or lineage that the run does not have.
     pub fn open(run: &Path, chosen: &Chosen, device: Device) -> Result<Studies> {
-        let path = run.join("profile.json");
-        ensure!(
-            path.is_file(),
-            "{} is not the folder of a run (it has no profile.json): `recyclable reproduce --out DIR` makes one",
-            run.display()
-        );
-        let profile: Profile = read_json(&path)?;
-        profile.validate().with_context(|| path.display().to_string())?;
-        let materials = Materials::of(&profile)?;
-        checked_inputs(&materials, run)?;
+        let (profile, site) = opened(run)?;
         let names = profile.method_names();
-        let method = match &chosen.method {
-            None => 0,
-            Some(name) => names
-                .iter()
-                .position(|known| known == name)
-                .with_context(|| format!("the run has no method {name}: it has {}", names.join(", ")))?,
-        };
+        let wanted = chosen.method.as_deref().unwrap_or(names[0]);
+        let method = names.iter().copied().find(|known| *known == wanted);
+        let method = method.with_context(|| format!("the run has no method {wanted}: it has {}", names.join(", ")))?;
         let tasks: Vec<&str> = profile.tasks.iter().map(|task| task.name.as_str()).collect();
         let task = chosen.task.clone().unwrap_or_else(|| tasks[0].to_string());
         ensure!(tasks.contains(&task.as_str()), "the run has no task {task}: it has {}", tasks.join(", "));
         ensure!(chosen.seed < profile.seeds, "the run has {} seeds, numbered from 0", profile.seeds);
         ensure!(chosen.lineage < profile.lineages, "the run has {} lineages, numbered from 0", profile.lineages);
-        let lineage = Lineage::existing(run.join(format!("lineage-{}", chosen.lineage)))?;
-        let (seed, lineage_index) = (chosen.seed, chosen.lineage);
-        Ok(Studies { profile, materials, lineage, lineage_index, task, method, seed, device })
+        let place = Place { data: site.plan.name.clone(), lineage: chosen.lineage, seed: chosen.seed };
+        let lineage = Lineage::existing(run.join(site.plan.lineage_folder(chosen.lineage)))?;
+        Ok(Studies { profile, materials: site.materials, lineage, place, task, method, device })
     }
 
     /// Where this family's results go: families do not overwrite each other.
     pub fn folder(&self, run: &Path) -> PathBuf {
-        let method = self.profile.method_names()[self.method];
-        run.join("studies").join(format!("{}.{method}.s{}.l{}", self.task, self.seed, self.lineage_index))
+        let Place { lineage, seed, .. } = self.place;
+        run.join("studies").join(format!("{}.{}.s{seed}.l{lineage}", self.task, self.method))
     }
 
     /// Updates of one upgrade.
@@ -116,8 +101,8 @@ impl Studies {
 
     /// What is studied, for captions.
     pub fn basis(&self) -> String {
-        let method = self.profile.method_names()[self.method];
-        format!("Task {}, {method}, seed {}, lineage {}.", self.task, self.seed, self.lineage_index)
+        let Place { lineage, seed, .. } = self.place;
+        format!("Task {}, {}, seed {seed}, lineage {lineage}.", self.task, self.method)
     }
 
     /// M0 to the last version.
@@ -126,7 +111,9 @@ impl Studies {
     }
 
     fn encode(&self, examples: &[Example]) -> Result<TaskData> {
-        let length = self.profile.methods[self.method].full_data.max_length;
+        let plans = self.profile.methods.iter().map(|plan| &plan.full_data);
+        let plan = plans.into_iter().find(|plan| plan.method.name() == self.method);
+        let length = plan.context("the profile has lost a method")?.max_length;
         TaskData::new(examples, &self.materials.tokenizer, length)
     }
 
@@ -139,16 +126,24 @@ impl Studies {
         self.encode(&self.task()?.test)
     }
 
-    /// A version with the weights tuned on it: `M0`, `IND`; `M1+recycled` are those started from Δ_0, `M1+seed1` those of another
-    /// seed.
+    /// A version with the weights tuned on it: `M0`, `M1`, `IND`; those of later versions are coupled to M_0's (drawn by the same random
+    /// numbers) where the run has such ones. `M1+uncoupled` are those that are not, `M1+recycled` those started from Δ_0, `M1+seed1` those
+    /// of another seed.
     fn load(&self, name: &str) -> Result<Loaded> {
-        let (version, how) = name.split_once('+').unwrap_or((name, "conventional"));
-        let (seed, kind) = match how.strip_prefix("seed") {
-            Some(seed) => (seed.parse().with_context(|| format!("{name}: the seed is not a number"))?, "conventional"),
-            None => (self.seed, how),
+        let (version, how) = name.split_once('+').unwrap_or((name, "coupled"));
+        let (seed, how) = match how.strip_prefix("seed") {
+            Some(seed) => (seed.parse().with_context(|| format!("{name}: the seed is not a number"))?, "coupled"),
+            None => (self.place.seed, how),
         };
-        let id = adapted_id(seed, self.profile.method_names()[self.method], &self.task, kind);
-        let adapted = self.lineage.adapted(version, &id);
+        let place = Place { seed, ..self.place.clone() };
+        let weights = |start| place.run(&self.task, self.method, Recipe::conventional(version).from(start)).weights();
+        let start = match how {
+            "coupled" if self.lineage.has_adapted(version, &weights(Start::Coupled)) => Start::Coupled,
+            "coupled" | "uncoupled" => Start::Fresh,
+            "recycled" => Start::Delta,
+            _ => anyhow::bail!("{name}: what follows + is recycled, uncoupled or seedN"),
+        };
+        let adapted = self.lineage.adapted(version, &weights(start));
         let adapted = adapted.with_context(|| format!("{name} cannot be studied: has the run been finished?"))?;
         Ok(Loaded { version: self.lineage.version(version)?, adapted, precision: self.profile.precision })
     }
@@ -169,7 +164,7 @@ impl Studies {
         let last = self.materials.upgrades.len();
         ensure!((1..=last).contains(&to), "there is no upgrade to M{to}: the run has M1 to M{last}");
         let name = version_name(to);
-        let config = upgrade_config(&self.profile, self.lineage_index, &name);
+        let config = upgrade_config(&self.profile, self.place.lineage, &name);
         let steps = config.optimisation.steps;
         ensure!((1..=steps).contains(&points), "{points} points do not fit into an upgrade of {steps} updates");
         let old = self.load(&version_name(to - 1))?;

@@ -1,204 +1,176 @@
-//! How does compatibility fall with the distance of the new domain? A question to the built-in world's dial.
+//! Two dials of the built-in world turned together: how far the new domain is, and how many of the test texts' words no training text has.
+//! Where do outdated weights keep working (C1), and where are they overtaken (C4)?
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::claims::retained_share;
-use super::jobs::{Job, Ledger};
+use super::lineages::Site;
 use super::materials::Materials;
-use super::pretraining::{architecture, lineage_seed, upgrade_config};
-use super::profile::{Profile, Source};
-use super::reproduce::{Compute, check_folder};
-use super::runs::tuning_seed;
-use crate::display::{Axis, Cell, Column, Figure, Point, Progress, Table};
-use crate::files::write_json;
-use crate::model::Version;
-use crate::stats::{self, Interval};
-use crate::text::{Task, TaskData};
-use crate::train::{PretrainConfig, Start, TuneConfig, evaluate, pretrain, tune};
+use super::perform::{Clock, Compute, Experiment, measure};
+use super::plan::{DataPlan, Scope};
+use super::profile::{MethodPlan, Profile, Source};
+use crate::files::{read_json, write_json};
+use crate::model::Method;
+use crate::train::TuneConfig;
 
-/// What one setting of the dial gave, a value for every seed.
+/// The file that marks a folder as that of a sweep, and says of which.
+const MARKER: &str = "sweep.json";
+/// The parameters of the encoder's layers: what is tuned where embeddings are frozen.
+const LAYERS_ALONE: &str = r"\.layer\.";
+
+/// What is swept.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SweepPoint {
+#[serde(default, deny_unknown_fields)]
+pub struct SweepConfig {
+    /// Shares of the new domain's concepts that the general domain does not have.
+    pub distances: Vec<f64>,
+    /// Shares of the content words of dev and test texts that no training text has.
+    pub new_words: Vec<f64>,
+    /// Tasks of the new domain.
+    pub tasks: Vec<String>,
+    /// Lineages of each setting.
+    pub lineages: usize,
+    /// Seeds of each lineage.
+    pub seeds: usize,
+}
+
+impl Default for SweepConfig {
+    fn default() -> SweepConfig {
+        SweepConfig {
+            distances: vec![0.25, 0.5, 0.75, 1.0],
+            new_words: vec![0.0, 0.3, 0.9],
+            tasks: vec!["bio_topic".to_string(), "bio_relation".to_string()],
+            lineages: 3,
+            seeds: 1,
+        }
+    }
+}
+
+impl SweepConfig {
+    /// Says which value cannot be.
+    pub fn validate(&self) -> Result<()> {
+        ensure!(!self.distances.is_empty(), "distances is empty: there is no distance to try");
+        ensure!(!self.new_words.is_empty(), "new_words is empty: there is no share to try");
+        ensure!(!self.tasks.is_empty(), "tasks is empty: name a task of the new domain");
+        ensure!(self.lineages > 0 && self.seeds > 0, "lineages and seeds must be at least 1");
+        Ok(())
+    }
+}
+
+/// One setting of both dials.
+#[derive(Clone, Debug)]
+pub struct Setting {
     /// The share of the new domain's concepts that the general domain does not have.
-    pub domain_distance: f64,
-    /// Test accuracy of Δ_0 on M_0, where it was tuned.
-    pub original: Vec<f64>,
-    /// Test accuracy of Δ_0 on M_1, untouched.
-    pub moved: Vec<f64>,
-    /// The majority class's share.
-    pub chance: f64,
-    /// How far the upgrade moved the backbone: ‖M_1 − M_0‖ / ‖M_0‖.
-    pub relative_move: f64,
+    pub distance: f64,
+    /// The share of the content words of dev and test texts that no training text has.
+    pub new_words: f64,
+    pub(crate) plan: DataPlan,
 }
 
-/// Compatibility by domain distance.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// A finished sweep.
+#[derive(Clone, Debug)]
 pub struct Sweep {
-    /// The task.
-    pub task: String,
-    /// The tuning method.
-    pub method: String,
-    /// In ascending order of distance.
-    pub points: Vec<SweepPoint>,
+    /// What was swept.
+    pub config: SweepConfig,
+    /// What was measured; its rows name the setting as their data.
+    pub experiment: Experiment,
+    /// The settings, row by row of the picture: by new words, then by distance.
+    pub settings: Vec<Setting>,
 }
 
-/// The file that marks a folder as that of a sweep, and says of which profile.
-const MARKER: &str = "sweep-profile.json";
-
-struct Setting<'a> {
-    profile: &'a Profile,
-    domain_distance: f64,
-    task: &'a str,
-    method: usize,
-}
-
-impl Job for Setting<'_> {
-    type Output = SweepPoint;
-
-    fn id(&self) -> String {
-        let method = self.profile.method_names()[self.method];
-        format!("distance-{}-{}-{method}-{}-seeds", self.domain_distance, self.task, self.profile.seeds)
-    }
-
-    fn headline(point: &SweepPoint) -> String {
-        let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
-        format!("{:.3} on M_0, {:.3} on M_1", mean(&point.original), mean(&point.moved))
-    }
-}
-
-/// For every distance makes a world, pre-trains M_0 and M_1 in it by the profile's settings, tunes M_0 on `task` with every seed, and
-/// applies Δ_0 to M_1. Results are kept in `out`, so that an interrupted sweep goes on.
+/// For every setting of the dials makes a world, pre-trains lineages M_0 → M_1 in it by the profile's settings, and tunes: M_0; M_1 from
+/// nothing, from Δ_0 and from α·Δ_0; fully, with frozen embeddings, and by adapters. Results are kept in `out`, so that an interrupted sweep
+/// goes on.
 ///
-/// Errors: a profile of real text, which has no dial; a task that is not the new domain's; a distance outside [0, 1]; a folder of
-/// something else, or of a sweep with other settings.
-pub fn sweep(
-    profile: &Profile,
-    distances: &[f64],
-    task: &str,
-    method: usize,
-    place: Compute,
-    out: &Path,
-) -> Result<Sweep> {
+/// Errors: a profile of real text, which has no dials; a task that is not the new domain's; a value out of range; a folder of something
+/// else, or of a sweep of other settings.
+pub fn sweep(profile: &Profile, config: &SweepConfig, place: Compute, out: &Path) -> Result<Sweep> {
     profile.validate()?;
-    ensure!(!distances.is_empty(), "there is no distance to try");
-    ensure!(matches!(profile.source, Source::World(_)), "only the built-in world has a dial for the domain distance");
-    ensure!(method < profile.methods.len(), "the profile has {} tuning methods", profile.methods.len());
-    let mut distances = distances.to_vec();
-    distances.sort_by(f64::total_cmp);
-    distances.dedup();
-    check_folder(profile, out, MARKER)?;
-    write_json(out.join(MARKER), profile)?;
-    let settings: Vec<Setting> =
-        distances.iter().map(|&domain_distance| Setting { profile, domain_distance, task, method }).collect();
-    let ledger = Ledger::new(out.join("settings"));
-    let workers = if place.device.is_cuda() { 1 } else { place.threads };
-    let threads = place.threads.div_ceil(workers);
-    ledger.run("sweep", &settings, workers, threads, || Ok(()), |(), setting| setting.measure(place))?;
-    let points = settings.iter().map(|setting| ledger.get(setting)).collect::<Result<_>>()?;
-    Ok(Sweep { task: task.to_string(), method: profile.method_names()[method].to_string(), points })
-}
-
-impl Setting<'_> {
-    fn measure(&self, place: Compute) -> Result<SweepPoint> {
-        let mut profile = self.profile.clone();
-        let Source::World(world) = &mut profile.source else { bail!("the profile has no world") };
-        world.domain_distance = self.domain_distance;
-        let materials = Materials::of(&profile)?;
+    config.validate()?;
+    let profile = swept(profile, config)?;
+    let settings = settings(&profile, config)?;
+    check_folder(&profile, config, out)?;
+    let sites = settings.iter().map(|setting| {
+        let materials = Materials::of(&setting.plan.profile)?;
         let first = materials.upgrades.first().context("the world has no upgrade")?;
-        let task = materials.task(self.task)?;
-        ensure!(
-            task.domain.as_ref() == Some(&first.name),
-            "task {} is from {}, the first upgrade is to {}: choose a task of that domain",
-            task.name,
-            task.domain.as_deref().unwrap_or("no domain"),
-            first.name
-        );
-        let quiet = Progress::silent();
-        let fresh_seed = lineage_seed(&profile, 0, "first");
-        let fresh = Version::new(&architecture(&profile, &materials), &materials.tokenizer, fresh_seed)?;
-        let initial = PretrainConfig { seed: fresh_seed, precision: profile.precision, ..profile.initial.clone() };
-        let m0 = pretrain(&fresh, &materials.initial, &initial, place.device, None, &quiet)?.version;
-        let m1 = pretrain(&m0, first, &upgrade_config(&profile, 0, "M1"), place.device, None, &quiet)?.version;
-        let plan = &profile.methods[self.method].full_data;
-        let test = TaskData::new(&task.test, &materials.tokenizer, plan.max_length)?;
-        let (mut original, mut moved) = (Vec::new(), Vec::new());
-        for seed in 0..profile.seeds {
-            let seed = tuning_seed(&profile, seed);
-            let config = TuneConfig { seed, precision: profile.precision, ..plan.clone() };
-            let delta = tune(&m0, task, Start::Fresh, &config, place.device, &quiet)?.best;
-            for (version, scores) in [(&m0, &mut original), (&m1, &mut moved)] {
-                let model = delta.apply(version, place.device)?.with_precision(profile.precision);
-                scores.push(evaluate(&model, &test)?.scores.accuracy);
-            }
+        for task in &materials.tasks {
+            ensure!(
+                task.domain.as_ref() == Some(&first.name),
+                "task {} is from {}, the first upgrade is to {}: choose tasks of that domain",
+                task.name,
+                task.domain.as_deref().unwrap_or("no domain"),
+                first.name
+            );
         }
-        Ok(SweepPoint {
-            domain_distance: self.domain_distance,
-            original,
-            moved,
-            chance: Task::majority_share(&task.test),
-            relative_move: (&m1.backbone - &m0.backbone)?.norm()? / m0.backbone.norm()?,
+        Ok((setting.plan.clone(), materials))
+    });
+    let sites = sites.collect::<Result<Vec<_>>>()?;
+    write_json(out.join(MARKER), &(config, &profile))?;
+    let sites =
+        sites.into_iter().map(|(plan, materials)| Site::open(plan, materials, out)).collect::<Result<Vec<_>>>()?;
+    let experiment = measure(&profile, &sites, place, out, &Clock::start(out)?)?;
+    Ok(Sweep { config: config.clone(), experiment, settings })
+}
+
+/// The profile of every setting: three ways to tune, one learning rate, nothing beside.
+fn swept(profile: &Profile, config: &SweepConfig) -> Result<Profile> {
+    let full = profile.methods.iter().find(|plan| plan.full_data.method == Method::Full);
+    let full = full.context("the profile has no full fine-tuning to freeze embeddings in")?;
+    let frozen = |config: &TuneConfig| TuneConfig { method: Method::Matching(LAYERS_ALONE.into()), ..config.clone() };
+    let frozen = MethodPlan { full_data: frozen(&full.full_data), few_shot: frozen(&full.few_shot) };
+    let mut methods = profile.methods.clone();
+    methods.insert(1, frozen);
+    let first = profile.tasks.first().context("the profile has no task")?;
+    let task = |name: &String| super::profile::TaskPlan { name: name.clone(), ..first.clone() };
+    Ok(Profile {
+        name: "sweep".to_string(),
+        tasks: config.tasks.iter().map(task).collect(),
+        sources: Vec::new(),
+        methods,
+        rates: vec![1.0],
+        independent: false,
+        lineages: config.lineages,
+        seeds: config.seeds,
+        further_worlds: Default::default(),
+        ..profile.clone()
+    })
+}
+
+fn settings(profile: &Profile, config: &SweepConfig) -> Result<Vec<Setting>> {
+    let Source::World(world) = &profile.source else {
+        anyhow::bail!("only the built-in world has dials for the domain distance and new words")
+    };
+    let dials =
+        config.new_words.iter().flat_map(|words| config.distances.iter().map(move |distance| (*words, *distance)));
+    dials
+        .map(|(new_words, distance)| {
+            let mut world = world.clone();
+            (world.new_words, world.domain_distance) = (new_words, distance);
+            world.validate()?;
+            let profile = Profile { source: Source::World(world), ..profile.clone() };
+            let name = format!("new-words-{new_words}-distance-{distance}");
+            Ok(Setting { distance, new_words, plan: DataPlan { name, profile, last: 1, scope: Scope::Setting } })
         })
-    }
+        .collect()
 }
 
-impl SweepPoint {
-    /// The retained share r over seeds. Errors where tuning M_0 did not beat the majority class.
-    pub fn retained(&self) -> Result<Interval> {
-        let pairs = self.moved.iter().zip(&self.original);
-        let shares = pairs.map(|(&moved, &original)| retained_share(moved, original, self.chance));
-        stats::t_interval(&shares.collect::<Result<Vec<_>>>()?)
+/// More lineages or seeds add to what is there; anything else would mix two sweeps.
+fn check_folder(profile: &Profile, config: &SweepConfig, out: &Path) -> Result<()> {
+    let path = out.join(MARKER);
+    if path.exists() {
+        let (there, of): (SweepConfig, Profile) = read_json(&path)?;
+        let same = SweepConfig { lineages: config.lineages, seeds: config.seeds, ..there } == *config
+            && Profile { lineages: profile.lineages, seeds: profile.seeds, ..of } == *profile;
+        ensure!(
+            same,
+            "{} holds a sweep with other settings: choose another --out, or delete that folder",
+            out.display()
+        );
+    } else if out.exists() {
+        let empty = std::fs::read_dir(out).with_context(|| format!("cannot read {}", out.display()))?.next().is_none();
+        ensure!(empty, "{} exists and is not a sweep of this program: choose another --out", out.display());
     }
-}
-
-impl Sweep {
-    fn caption(&self) -> String {
-        let seeds = self.points.first().map_or(0, |point| point.original.len());
-        format!(
-            "Task {}, {}, {seeds} seeds with 95 % Student-t intervals, one lineage a distance. r is the retained share of Δ_0 on M_1.",
-            self.task, self.method
-        )
-    }
-
-    /// One row a distance.
-    pub fn table(&self) -> Result<Table> {
-        let columns = vec![
-            Column::number("domain distance", 2),
-            Column::number("Δ_0 on M_0", 3),
-            Column::number("Δ_0 on M_1", 3),
-            Column::number("chance", 3),
-            Column::number("retained share r", 3),
-            Column::number("‖M_1 − M_0‖ / ‖M_0‖", 3),
-        ];
-        let mut table = Table::new("sweep", "Compatibility by domain distance", columns).caption(self.caption());
-        for point in &self.points {
-            let retained = point.retained().map_or(Cell::Empty(()), |interval| Cell::from(&interval));
-            table.push([
-                Cell::from(point.domain_distance),
-                Cell::from(&stats::t_interval(&point.original)?),
-                Cell::from(&stats::t_interval(&point.moved)?),
-                point.chance.into(),
-                retained,
-                point.relative_move.into(),
-            ]);
-        }
-        Ok(table)
-    }
-
-    /// Accuracy of Δ_0 on M_0 and on M_1 over the distance.
-    pub fn figure(&self) -> Result<Figure> {
-        let line = |of: &dyn Fn(&SweepPoint) -> &Vec<f64>| {
-            let point = |p: &SweepPoint| Ok(Point::interval(p.domain_distance, &stats::t_interval(of(p))?));
-            self.points.iter().map(point).collect::<Result<Vec<_>>>()
-        };
-        let chance = stats::mean(&self.points.iter().map(|point| point.chance).collect::<Vec<_>>())?;
-        let x = Axis::new("domain distance: share of the new domain's concepts that M_0's does not have");
-        Ok(Figure::lines("sweep", "Compatibility by domain distance", x, Axis::new("test accuracy").range(0.0, 1.0))
-            .line("Δ_0 on M_0, where it was tuned", line(&|point| &point.original)?)
-            .line("Δ_0 on M_1, untouched", line(&|point| &point.moved)?)
-            .reference("chance", chance)
-            .caption(self.caption()))
-    }
+    Ok(())
 }

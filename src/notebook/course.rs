@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
 use tch::Device;
@@ -12,7 +11,7 @@ use crate::device::{default_device, device, device_name};
 use crate::display::progress::say;
 use crate::display::{Bundle, Column, Progress, Show, Table};
 use crate::displayable;
-use crate::experiment::{Compute, Materials, Profile, Source, pretrain_lineage};
+use crate::experiment::{Chain, Compute, Materials, Profile, Source, pretrain_chains};
 use crate::lineage::Lineage;
 use crate::model::{Adapted, Method, Version};
 use crate::native::return_freed_memory;
@@ -68,7 +67,7 @@ impl Course {
         if fast {
             world.upgrades.truncate(FAST_UPGRADES);
         }
-        let profile = Profile { source: Source::World(world.clone()), ..Profile::tiny() };
+        let profile = Profile { source: Source::World(world.clone()), ..Profile::world() };
         let materials = Materials::of(&profile)?;
         Ok(Course { device, fast, world, profile, materials, lineage: Lineage::open(folder)? })
     }
@@ -170,8 +169,9 @@ impl Course {
                     self.lineage.root().display()
                 ));
                 let place = Compute { device: self.device, threads: tch::get_num_threads().max(1) as usize };
-                let nothing = |_: &AtomicBool| Ok(());
-                pretrain_lineage(&self.profile, &self.materials, &self.lineage, 0, place, LINES_A_VERSION, nothing)?;
+                let last = self.profile.num_upgrades();
+                let chains = Chain::of(&self.profile, &self.materials, &self.lineage, 0, last);
+                pretrain_chains(chains, place, LINES_A_VERSION)?;
                 return_freed_memory(); // 250 MB, and the next cell's compiler wants them
             }
         }

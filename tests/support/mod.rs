@@ -100,19 +100,25 @@ pub fn relative_error(ours: &Tensor, theirs: &Tensor, mask: Option<&Tensor>, flo
     Ok(difference / size)
 }
 
-/// The Python of the test environment. Where there is none, prints why and returns nothing; with `CI=true` that is an error.
+/// The Python of the test environment with torch and transformers. Where there is none, prints why and returns nothing; with `CI=true`
+/// that is an error.
 pub fn python() -> Result<Option<PathBuf>> {
+    python_with("import torch, transformers, safetensors")
+}
+
+/// The Python of the test environment, where these imports succeed; otherwise as [`python`].
+pub fn python_with(imports: &str) -> Result<Option<PathBuf>> {
     let named = std::env::var_os("RECYCLABLE_TEST_PYTHON").map(PathBuf::from);
     let python = named.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv-test/bin/python"));
     // One attempt to import, so that a broken environment is told from a failing test.
-    let probe = Command::new(&python).args(["-c", "import torch, transformers, safetensors"]).output();
+    let probe = Command::new(&python).args(["-c", imports]).env_remove("LD_LIBRARY_PATH").output();
     let problem = match probe {
         Ok(output) if output.status.success() => return Ok(Some(python)),
         Ok(output) => String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or("no reason given").to_string(),
         Err(error) => error.to_string(),
     };
     let advice = "`make test` makes it, or set RECYCLABLE_TEST_PYTHON";
-    let reason = format!("{} cannot import torch and transformers ({problem}): {advice}", python.display());
+    let reason = format!("{} cannot run `{imports}` ({problem}): {advice}", python.display());
     if std::env::var("CI").is_ok_and(|value| value == "true") {
         bail!("{reason}");
     }

@@ -4,14 +4,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use recyclable::experiment::compare::RunComparison;
-use recyclable::experiment::report::Report;
 use recyclable::files::write_atomic;
+use recyclable::report::{Report, RunComparison};
 
 /// Put two runs of `reproduce` side by side: what they differ in, and every claim
 ///
-/// Both folders need a finished run's report.json. Differences are second − first; they are judged, paired by seed, where both runs
-/// have as many seeds of the same base seed, texts and number of lineages, and are called a change only when their 95 % interval leaves zero
+/// Both folders need a finished run's report.json. Differences are second − first; they are judged, paired by unit, where both runs
+/// have as many lineages and seeds of the same base seed and texts, and are called a change only when their 95 % interval leaves zero
 /// out.
 #[derive(clap::Args)]
 pub struct Compare {

@@ -9,6 +9,7 @@ mod apply;
 mod compare;
 mod doctor;
 mod eval;
+mod judge;
 mod lineage;
 mod pretrain;
 mod recycle;
@@ -42,6 +43,7 @@ enum Command {
     Recycle(recycle::Recycle),
     Eval(eval::Eval),
     Lineage(lineage::Lineage),
+    Judge(judge::Judge),
     Compare(compare::Compare),
     Study(study::Study),
     World(world::Arguments),
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
         Command::Recycle(arguments) => recycle::run(&arguments),
         Command::Eval(arguments) => eval::run(&arguments),
         Command::Lineage(arguments) => lineage::run(&arguments),
+        Command::Judge(arguments) => judge::run(&arguments),
         Command::Compare(arguments) => compare::run(&arguments),
         Command::Study(arguments) => study::run(&arguments),
         Command::World(arguments) => world::run(&arguments),

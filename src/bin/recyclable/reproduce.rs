@@ -6,15 +6,16 @@ use std::process::ExitCode;
 use anyhow::{Result, ensure};
 use clap::Args;
 use recyclable::device::{Precision, device};
-use recyclable::experiment::{Compute, Profile, reproduce};
+use recyclable::experiment::{Compute, Profile};
 use recyclable::files::read_json;
+use recyclable::report::reproduce;
 
 /// Pre-train, tune, upgrade and recycle, and judge the claims of recyclable tuning
 ///
-/// Writes report.json, report.md and report.html with figures, the lineages and every run's result. An interrupted call goes on where it stopped.
+/// Writes report.json, report.md and report.html with figures, the lineages, and every run as a row of results/*.jsonl. An interrupted call goes on where it stopped.
 #[derive(Args)]
 pub struct Reproduce {
-    /// tiny: the built-in world; text: real text from --data
+    /// tiny: a first look at the built-in world; world: the same in full; text: real text from --data
     #[arg(long, default_value = "tiny")]
     profile: String,
     /// A folder with corpora/*.txt and tasks/*/{train,dev,test}.jsonl
@@ -29,10 +30,10 @@ pub struct Reproduce {
     /// Where everything goes
     #[arg(long, required_unless_present = "show")]
     out: Option<PathBuf>,
-    /// How often tuning, sampling and order are repeated
+    /// How often tuning, sampling and order are repeated on each lineage
     #[arg(long)]
     seeds: Option<usize>,
-    /// How often pre-training is repeated as well
+    /// How often everything is pre-trained; with three or more the lineage is the unit of the statistics
     #[arg(long)]
     lineages: Option<usize>,
     /// Everything random is derived from it

@@ -6,13 +6,14 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 use recyclable::analysis::Route;
+use recyclable::device::Precision;
 
 pub use perform::run;
 
 /// Look closer at a finished run: paths, curves, planes, heads, distances, the inside of an upgrade, the world's dial
 ///
-/// Versions are named M0, M1, …, IND; M1+recycled are weights started from Δ_0 (where the run recycled to that version), M1+seed1
-/// those of another seed. Tables are printed; figures (SVG and PNG) and numbers (JSON) go to a folder in RUN/studies, or to --out. A run
+/// Versions are named M0, M1, …, IND, PERM, their weights coupled to M_0's where the run has such ones; M1+uncoupled are those that are
+/// not, M1+recycled those started from Δ_0 (where the run recycled to that version), M1+seed1 those of another seed. Tables are printed; figures (SVG and PNG) and numbers (JSON) go to a folder in RUN/studies, or to --out. A run
 /// of real text names its data folder as it was called: study it from the same working directory.
 #[derive(clap::Args)]
 pub struct Study {
@@ -151,26 +152,33 @@ enum What {
         #[command(flatten)]
         ends: Ends,
     },
-    /// Compatibility by domain distance: worlds made and pre-trained anew for every setting of the dial
+    /// Where outdated weights keep working and where they are overtaken, over two dials of the built-in world: worlds made and
+    /// pre-trained anew for every setting
     Sweep {
         /// Where everything goes
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
-        /// A profile as JSON (see `reproduce --show`) [default: tiny]
+        /// A profile as JSON (see `reproduce --show`) [default: world]
         #[arg(long, value_name = "FILE")]
         spec: Option<PathBuf>,
-        /// Settings of the dial
-        #[arg(long, value_delimiter = ',', default_value = "0,0.25,0.5,0.75,1")]
+        /// Shares of the new domain's concepts that the general domain does not have [default: 0.25,0.5,0.75,1]
+        #[arg(long, value_delimiter = ',')]
         distances: Vec<f64>,
-        /// A task of the world's first upgrade
-        #[arg(long, default_value = "bio_topic")]
-        task: String,
-        /// A tuning method of the profile [default: its first]
+        /// Shares of the content words of dev and test texts that no training text has [default: 0,0.3,0.9]
+        #[arg(long, value_delimiter = ',')]
+        new_words: Vec<f64>,
+        /// Tasks of the world's first upgrade [default: bio_topic,bio_relation]
+        #[arg(long, value_delimiter = ',')]
+        tasks: Vec<String>,
+        /// Lineages of each setting [default: 3]
         #[arg(long)]
-        method: Option<String>,
-        /// How often tuning is repeated
-        #[arg(long, default_value_t = 3)]
-        seeds: usize,
+        lineages: Option<usize>,
+        /// Seeds of each lineage [default: 1]
+        #[arg(long)]
+        seeds: Option<usize>,
+        /// fp32, bf16 or auto [default: the profile's]
+        #[arg(long)]
+        precision: Option<Precision>,
         /// cpu, cuda, cuda:N or auto; RECYCLABLE_DEVICE by default, else cpu
         #[arg(long)]
         device: Option<String>,

@@ -19,6 +19,39 @@ pub enum Source {
     Folder(FolderSource),
 }
 
+impl Source {
+    /// The name of the texts in results: `world-0` by the world's seed, or that of the folder.
+    pub fn name(&self) -> String {
+        match self {
+            Source::World(world) => format!("world-{}", world.seed),
+            Source::Folder(source) => {
+                let name = source.folder.file_name().map(|name| name.to_string_lossy().into_owned());
+                name.unwrap_or_else(|| "texts".to_string())
+            }
+        }
+    }
+
+    /// The world of another seed; real text as it is, of which there is only one.
+    pub(crate) fn other(&self, number: u64) -> Source {
+        match self {
+            Source::World(world) => Source::World(WorldConfig { seed: world.seed + number, ..world.clone() }),
+            Source::Folder(source) => Source::Folder(source.clone()),
+        }
+    }
+}
+
+/// Further worlds of other seeds, in which everything that the claims need is repeated. They decide nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FurtherWorlds {
+    /// How many.
+    pub worlds: usize,
+    /// Lineages of each.
+    pub lineages: usize,
+    /// Seeds of each lineage.
+    pub seeds: usize,
+}
+
 /// Real text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -113,39 +146,13 @@ pub struct PilotPlan {
     /// version, with every seed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tasks: Option<usize>,
-    /// What paths are evaluated on; the claim is judged on the last of them.
-    pub splits: Vec<PathSplit>,
-    /// Dev texts on which attention is compared.
+    /// Test texts on which attention is compared.
     pub texts: usize,
-    /// Whether both ends of a path are tuned with the same random numbers, so that heads and modules start alike (as in the
-    /// authors' scripts); otherwise the other end is tuned with the next seed's.
-    pub coupled: bool,
-}
-
-/// A split that paths are evaluated on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum PathSplit {
-    /// The development texts.
-    Dev,
-    /// The test texts.
-    Test,
-}
-
-impl PathSplit {
-    /// Its name in results.
-    pub fn name(self) -> &'static str {
-        match self {
-            PathSplit::Dev => "dev",
-            PathSplit::Test => "test",
-        }
-    }
 }
 
 impl Default for PilotPlan {
     fn default() -> PilotPlan {
-        let splits = vec![PathSplit::Dev, PathSplit::Test];
-        PilotPlan { points: DEFAULT_POINTS, tasks: None, splits, texts: 200, coupled: true }
+        PilotPlan { points: DEFAULT_POINTS, tasks: None, texts: 200 }
     }
 }
 

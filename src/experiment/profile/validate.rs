@@ -58,19 +58,31 @@ impl Profile {
         ensure!(self.few_shot.shots > 0, "shots is 0");
         ensure!(self.pilot.points >= 2, "a path of {} point shows nothing: 26 is usual", self.pilot.points);
         ensure!(self.pilot.tasks != Some(0), "pilot.tasks is 0: versions are compared on at least one task");
-        ensure!(!self.pilot.splits.is_empty(), "pilot.splits is empty: paths are evaluated on dev, test or both");
-        let splits = &self.pilot.splits;
-        ensure!(
-            splits.iter().all(|split| splits.iter().filter(|other| *other == split).count() == 1),
-            "pilot.splits names a split twice"
-        );
         let heads = self.model.num_hidden_layers as i64 * self.model.num_attention_heads;
         ensure!(
             heads > 1,
             "a model with {heads} attention head has no other one to compare it with: C3 needs at least two"
         );
         ensure!(self.pilot.texts > 0, "pilot.texts is 0: attention is compared on at least one text");
-        ensure!(self.pilot.coupled || self.seeds > 1, "pilot.coupled is false: the other end needs a second seed");
+        ensure!(
+            self.rates.first() == Some(&1.0) && self.rates.iter().all(|rate| *rate > 0.0 && rate.is_finite()),
+            "rates is {:?}: it holds what each method's learning rate is multiplied with, 1 (the usual rate) first",
+            self.rates
+        );
+        ensure!((0.0..=1.0).contains(&self.shrink), "shrink {} is not in [0, 1]", self.shrink);
+        let more = &self.further_worlds;
+        ensure!(
+            more.worlds == 0 || (more.lineages > 0 && more.seeds > 0),
+            "further_worlds asks for {} worlds of {} lineages and {} seeds: each needs at least one",
+            more.worlds,
+            more.lineages,
+            more.seeds
+        );
+        ensure!(
+            more.worlds == 0 || !self.is_real_text(),
+            "further_worlds asks for {} more worlds, but the texts are a folder's: there is only one of it",
+            more.worlds
+        );
         let Limits { train, dev, test } = self.limits;
         ensure!(
             train > 0 && dev > 0 && test > 0,
@@ -100,7 +112,7 @@ mod tests {
     #[test]
     fn a_task_or_method_named_twice_and_an_unknown_relation_are_refused() {
         let refusal = |change: fn(&mut Profile)| {
-            let mut profile = Profile::tiny();
+            let mut profile = Profile::world();
             change(&mut profile);
             profile.validate().err().map_or("it was not refused".to_string(), |error| error.to_string())
         };
@@ -114,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_profile_that_contradicts_itself_is_refused() {
-        let mut profile = Profile::tiny();
+        let mut profile = Profile::world();
         profile.tasks[0].targets = vec![1, 9];
         assert!(profile.validate().unwrap_err().to_string().contains("version 9"));
     }

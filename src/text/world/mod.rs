@@ -79,7 +79,7 @@ impl World {
         &self.config.upgrades
     }
 
-    /// What M_0 is pre-trained on: the general domain, and a little of every other.
+    /// What M_0 is pre-trained on: the general domain, and some of every other (by default 44 % of its documents are of those).
     pub fn initial_corpus(&self) -> Result<Corpus> {
         let mut documents = self.corpus(GENERAL)?.documents;
         for name in self.upgrades() {

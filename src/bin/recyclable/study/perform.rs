@@ -8,8 +8,10 @@ use recyclable::analysis::{CurveConfig, PlaneConfig};
 use recyclable::device::{default_device, device};
 use recyclable::display::{Figure, Progress, Table};
 use recyclable::experiment::studies::{Chosen, Studies};
-use recyclable::experiment::{Compute, Profile, sweep::sweep};
+use recyclable::experiment::sweep::{SweepConfig, sweep};
+use recyclable::experiment::{Compute, Profile};
 use recyclable::files::{read_json, write_atomic, write_json};
+use recyclable::report::report_sweep;
 use recyclable::train::Optimisation;
 use serde::Serialize;
 use serde_json::json;
@@ -149,26 +151,32 @@ pub fn run(arguments: &Study) -> Result<ExitCode> {
             tables.extend(others.into_iter().filter_map(|(found, title)| Some(titled(found.as_ref()?.table(), title))));
             output.show(&format!("distance-{from}-{to}"), &found, tables, Vec::new())
         }
-        What::Sweep { out, spec, distances, task, method, seeds, device, threads: asked } => {
+        What::Sweep { out, spec, distances, new_words, tasks, lineages, seeds, precision, device, threads: asked } => {
             let profile = match spec {
                 Some(path) => read_json(path)?,
-                None => Profile::tiny(),
+                None => Profile::world(),
             };
-            let profile = Profile { seeds: *seeds, ..profile };
+            let profile = Profile { precision: precision.unwrap_or(profile.precision), ..profile };
             let place = Compute { device: chosen_device(device)?, threads: threads(*asked)? };
-            let names = profile.method_names();
-            let method = match method {
-                None => 0,
-                Some(name) => names
-                    .iter()
-                    .position(|known| known == name)
-                    .with_context(|| format!("the profile has no method {name}: it has {}", names.join(", ")))?,
+            let usual = SweepConfig::default();
+            let config = SweepConfig {
+                distances: given(distances, usual.distances),
+                new_words: given(new_words, usual.new_words),
+                tasks: given(tasks, usual.tasks),
+                lineages: lineages.unwrap_or(usual.lineages),
+                seeds: seeds.unwrap_or(usual.seeds),
             };
-            let found = sweep(&profile, distances, task, method, place, out)?;
-            let output = Output { folder: out.clone(), basis: String::new() };
-            output.show("sweep", &found, vec![found.table()?], vec![found.figure()?])
+            let report = report_sweep(&sweep(&profile, &config, place, out)?, out)?;
+            let place = out.join("sweep.md");
+            crate::print(&format!("{}\nTables and pictures: {}\n", report.table.to_text(), place.display()))?;
+            Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// A list that was given, or the usual one.
+fn given<T: Clone>(asked: &[T], usual: Vec<T>) -> Vec<T> {
+    if asked.is_empty() { usual } else { asked.to_vec() }
 }
 
 fn titled(table: Table, title: String) -> Table {

@@ -1,14 +1,14 @@
 //! The report as one HTML file that needs nothing else: figures inline, light and dark, fit for print.
 
-use super::claims::{Claim, Verdict};
-use super::report::Report;
+use super::Report;
+use crate::claims::{Claim, Verdict};
 use crate::display::{Cell, escape_html, thousands};
 
 const STYLE: &str = "
 :root { color-scheme: light dark; --ink: #1f2328; --quiet: #59636e; --page: #ffffff; --rule: #d1d9e0; --stripe: #f6f8fa;
-  --holds: #00704f; --fails: #b34700; }
+  --holds: #00704f; --refuted: #b34700; }
 @media (prefers-color-scheme: dark) {
-  :root { --ink: #e6edf3; --quiet: #9da7b1; --page: #15191f; --rule: #3a424c; --stripe: #1c2128; --holds: #3fc79a; --fails: #ff9c5a; }
+  :root { --ink: #e6edf3; --quiet: #9da7b1; --page: #15191f; --rule: #3a424c; --stripe: #1c2128; --holds: #3fc79a; --refuted: #ff9c5a; }
 }
 body { margin: 0; background: var(--page); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
 main { max-width: 62rem; margin: 0 auto; padding: 2rem 1.25rem 4rem; }
@@ -28,14 +28,14 @@ td.number div { font-size: .88rem; }
 td.id { white-space: nowrap; font-weight: 600; }
 details { font-size: .88rem; color: var(--quiet); margin-top: .15rem; }
 summary { cursor: pointer; }
-.verdict { white-space: nowrap; font-weight: 600; }
-.holds { color: var(--holds); } .fails { color: var(--fails); } .undecided { color: var(--quiet); }
+.verdict { font-weight: 600; max-width: 12rem; } .verdict div { font-weight: 400; font-size: .88rem; }
+.holds { color: var(--holds); } .refuted { color: var(--refuted); } .undecided { color: var(--quiet); }
 figure { margin: 0 0 2.5rem; }
 figure svg { display: block; width: 100%; height: auto; }
 figcaption { font-size: .92rem; margin-top: .4rem; max-width: 48rem; }
 pre { background: var(--stripe); padding: 1rem; overflow-x: auto; font-size: .85rem; border-radius: 4px; }
 @media print {
-  :root { --ink: #000; --quiet: #444; --page: #fff; --rule: #bbb; --stripe: #fff; --holds: #000; --fails: #000; }
+  :root { --ink: #000; --quiet: #444; --page: #fff; --rule: #bbb; --stripe: #fff; --holds: #000; --refuted: #000; }
   main { max-width: none; padding: 0; }
   figure, tr { break-inside: avoid; } h2 { break-after: avoid; }
   details:not([open]) > :not(summary) { display: block; }
@@ -91,55 +91,58 @@ pub fn html(report: &Report, drawings: &[String]) -> String {
 
 /// How many claims hold, and what everything rests on.
 fn summary(report: &Report) -> String {
-    let count = |verdict| report.claims.iter().filter(|claim| claim.verdict() == verdict).count();
-    let (holds, fails) = (count(Verdict::Holds), count(Verdict::Fails));
-    let undecided = match count(Verdict::Undecided) {
-        0 => String::new(),
-        some => format!(", undecided {some}"),
-    };
+    let count = |verdict| report.claims.iter().filter(|claim| claim.verdict == verdict).count();
+    let [holds, refuted, undecided] = [Verdict::Holds, Verdict::Refuted, Verdict::Undecided].map(count);
     let run = [&report.date, &report.machine, &report.commit].map(String::as_str);
     let run = run.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(" · ");
-    format!("Claims measured: {}; hold {holds}, fail {fails}{undecided}. {} {run}", report.claims.len(), report.basis())
+    format!(
+        "Claims measured: {}; hold {holds}, refuted {refuted}, undecided {undecided}. {} {run}",
+        report.claims.len(),
+        report.basis()
+    )
 }
 
 fn claims(report: &Report) -> String {
     let mut html = format!(
-        "<h2>Claims</h2>\n<div class=\"wide\"><table>\n<caption>Measured: mean over seeds with its 95 % Student-t interval. {} \
-         The rules were fixed before the run; a claim that fails is a result.</caption>\n\
+        "<h2>Claims</h2>\n<div class=\"wide\"><table>\n<caption>Measured: the mean over {} with its 95 % Student-t interval. {} \
+         The rules, this project's own, were fixed before the run; a claim that does not hold is a result.</caption>\n\
          <thead><tr><th scope=\"col\" style=\"text-align:left\">claim</th><th scope=\"col\" style=\"text-align:left\">statement</th>\
          <th scope=\"col\" style=\"text-align:right\">measured</th><th scope=\"col\" style=\"text-align:right\">n</th>\
          <th scope=\"col\" style=\"text-align:left\">verdict</th></tr></thead>\n<tbody>\n",
+        report.unit.counted(2),
         escape_html(&report.basis())
     );
     for claim in &report.claims {
-        let verdict = claim.verdict();
-        let class = match verdict {
-            Verdict::Holds => "holds",
-            Verdict::Fails => "fails",
-            Verdict::Undecided => "undecided",
+        let class = claim.verdict.to_string();
+        let holm = match claim.holm {
+            Some(true) => "<div class=\"quiet\">with Holm too</div>",
+            Some(false) if claim.verdict == Verdict::Holds => "<div class=\"quiet\">not with Holm</div>",
+            _ => "",
         };
         html += &format!(
             "<tr><td class=\"id\">{}</td><td>{}{}</td><td class=\"number\">{}<div class=\"quiet\">{}</div></td><td class=\"number\">{}</td>\
-             <td class=\"verdict {class}\">{verdict}</td></tr>\n",
+             <td class=\"verdict {class}\">{}{holm}</td></tr>\n",
             escape_html(&claim.id),
             escape_html(&claim.statement),
             details(claim),
             escape_html(&Cell::from(&claim.interval()).show(3)),
             escape_html(&claim.quantity),
-            thousands(claim.n as i64)
+            thousands(claim.n as i64),
+            escape_html(&claim.outcome())
         );
     }
     html + "</tbody></table></div>\n"
 }
 
-/// Rule, note and the single seeds, folded away.
+/// Rule, note and every number, folded away.
 fn details(claim: &Claim) -> String {
-    let seeds: Vec<String> = claim.per_seed.iter().map(|value| format!("{value:.3}").replace('-', "−")).collect();
-    let mut html = format!("<details><summary>rule and seeds</summary><div>{}</div>", escape_html(&claim.rule));
+    let units: Vec<String> = claim.per_unit.iter().map(|value| format!("{value:.3}").replace('-', "−")).collect();
+    let mut html = format!("<details><summary>rule and numbers</summary><div>{}</div>", escape_html(&claim.rule));
     if !claim.note.is_empty() {
         html += &format!("<div>Here: {}.</div>", escape_html(&claim.note));
     }
-    html + &format!("<div>By seed: {}.</div></details>", seeds.join(", "))
+    html += &format!("<div>By {}: {}.</div>", claim.unit.counted(1), units.join(", "));
+    html + &format!("<div class=\"wide\">{}</div></details>", claim.numbers().to_html())
 }
 
 /// A figure's SVG made part of the page: its ink takes the page's text colour, its white background goes.

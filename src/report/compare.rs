@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 
-use super::claims::Claim;
-use super::report::Report;
+use super::Report;
+use crate::claims::Claim;
 use crate::display::{Cell, Column, Table};
 use crate::stats;
 
@@ -43,8 +43,8 @@ impl RunComparison {
 
     /// Every claim of either run: what was measured, what became of it, and the difference.
     ///
-    /// Where both runs have a value for the same number of seeds, drawn from the same base seed on the same texts, the difference is paired by seed with its
-    /// 95 % Student-t interval, and called a change only when that interval leaves zero out.
+    /// Where both runs have as many lineages and seeds, drawn from the same base seed on the same texts, the difference is paired by unit with
+    /// its 95 % Student-t interval, and called a change only when that interval leaves zero out. Ratios of updates are compared as they are.
     pub fn claims_table(&self) -> Result<Table> {
         let [a, b] = &self.names;
         let columns = vec![
@@ -58,14 +58,15 @@ impl RunComparison {
             Column::text("changed"),
         ];
         let [first, second] = &self.reports;
-        // Seeds pair where they stand for the same random numbers on the same texts.
+        // Units pair where they stand for the same random numbers on the same texts.
         let same = |name: &str| first.settings[name] == second.settings[name];
+        let repeats = |report: &Report| (report.unit, report.lineages, report.seeds);
         let paired =
-            first.profile == second.profile && first.lineages == second.lineages && same("seed") && same("source");
+            first.profile == second.profile && repeats(first) == repeats(second) && same("seed") && same("source");
         let caption = match paired {
-            true => "Differences are second − first, paired by seed, with 95 % Student-t intervals.",
+            true => "Differences are second − first, paired by unit, with 95 % Student-t intervals.",
             false => {
-                "The runs differ in texts, base seed, lineages or profile, so their seeds do not pair and no difference is judged."
+                "The runs differ in texts, base seed, lineages, seeds or profile, so their units do not pair and no difference is judged."
             }
         };
         let mut table = Table::new("compared-claims", "Claims side by side", columns).caption(caption);
@@ -76,14 +77,13 @@ impl RunComparison {
             let quantity = both.iter().flatten().next().map_or(String::new(), |claim| claim.quantity.clone());
             let shown =
                 |claim: &Option<Claim>| claim.as_ref().map_or(Cell::Empty(()), |claim| Cell::from(&claim.interval()));
-            let verdict = |claim: &Option<Claim>| {
-                claim.as_ref().map_or("not measured".to_string(), |claim| claim.verdict().to_string())
-            };
+            let verdict =
+                |claim: &Option<Claim>| claim.as_ref().map_or("not measured".to_string(), |claim| claim.outcome());
             let (difference, changed) = match &both {
                 [Some(one), Some(other)] if paired && one.n == other.n => {
-                    let interval = stats::paired_difference(&other.per_seed, &one.per_seed)?;
+                    let interval = stats::paired_difference(&other.per_unit, &one.per_unit)?;
                     let changed =
-                        interval.bounds().map_or("undecided (n = 1)", |[lo, hi]| match (lo > 0.0, hi < 0.0) {
+                        interval.bounds().map_or("undecided (one unit)", |[lo, hi]| match (lo > 0.0, hi < 0.0) {
                             (true, _) => "higher",
                             (_, true) => "lower",
                             _ => "no",
@@ -132,12 +132,12 @@ fn differing(a: &serde_json::Value, b: &serde_json::Value, path: &str, rows: &mu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::experiment::claims;
+    use crate::claims::testing::claim;
+    use crate::stats::{Bound, Side};
     use serde_json::json;
 
     fn report(gains: &[f64], profile: &str, steps: usize) -> Result<Report> {
-        let nothing = vec![0.0; gains.len()];
-        let claims = vec![claims::distillation("full", gains, &nothing)?];
+        let claims = vec![claim("C5", gains, Bound { side: Side::Above, value: 0.0 })?];
         let settings = json!({"steps": steps, "tasks": ["a", "b"], "seed": 0, "source": "world"});
         Ok(Report { claims, profile: profile.to_string(), settings, seeds: gains.len(), ..Report::default() })
     }
@@ -156,7 +156,7 @@ mod tests {
         assert_eq!(changed(report(&[0.2, 0.31, 0.39], "tiny", 5)?)?, "higher");
         assert_eq!(changed(report(&[0.0, 0.1, 0.19], "tiny", 5)?)?, "lower");
         assert_eq!(changed(report(&[0.3, 0.1, 0.4], "tiny", 5)?)?, "no");
-        assert_eq!(changed(report(&[0.3, 0.1, 0.4], "text", 5)?)?, "–", "seeds of other profiles do not pair");
+        assert_eq!(changed(report(&[0.3, 0.1, 0.4], "text", 5)?)?, "–", "units of other profiles do not pair");
         assert_eq!(changed(report(&[0.3, 0.1], "tiny", 5)?)?, "–", "nor do other numbers of seeds");
         Ok(())
     }

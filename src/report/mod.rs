@@ -1,4 +1,15 @@
-//! The report of a run: one value, written as `report.json`, `report.md`, `report.html` and figures.
+//! Results and verdicts → tables, figures, `report.json`, `report.md` and `report.html`; comparisons of two reports.
+//!
+//! [`reproduce`] is the main job: perform the experiment, judge the claims, write the report.
+
+pub mod compare;
+mod figures;
+mod markdown;
+mod page;
+mod reproduce;
+mod show;
+mod sweep;
+mod tables;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -6,13 +17,18 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::claims::Claim;
-use super::page;
-use crate::display::{Cell, Column, Figure, Table, escape_markdown};
+pub use compare::RunComparison;
+pub use reproduce::{rejudge, reproduce};
+pub use sweep::{SweepReport, report_sweep};
+
+use crate::claims::{Claim, Verdict, basis};
+use crate::device::{machine, peak_rss_mb};
+use crate::display::{Cell, Column, Figure, Table};
+use crate::experiment::Unit;
 use crate::files::{read_json, write_atomic, write_json};
 
 /// The version of the layout of `report.json`.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// Everything a run found out, and what a reader needs to judge and repeat it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -37,10 +53,12 @@ pub struct Report {
     pub date: String,
     /// Processor, cores and memory.
     pub machine: String,
-    /// How often tuning, sampling and order were repeated.
+    /// How often tuning, sampling and order were repeated on each lineage.
     pub seeds: usize,
     /// How many times pre-training was repeated.
     pub lineages: usize,
+    /// What counts as an independent repetition.
+    pub unit: Unit,
     /// The claims, measured and judged.
     pub claims: Vec<Claim>,
     /// Further numbers.
@@ -69,6 +87,7 @@ impl Default for Report {
             machine: machine(),
             seeds: 0,
             lineages: 1,
+            unit: Unit::Seed,
             claims: Vec::new(),
             tables: Vec::new(),
             figures: Vec::new(),
@@ -94,7 +113,7 @@ impl Report {
             write_atomic(folder.join(format!("figures/{}.png", figure.id)), &figure.to_png()?)?;
             drawings.push(svg);
         }
-        write_atomic(folder.join("report.md"), self.to_markdown().as_bytes())?;
+        write_atomic(folder.join("report.md"), markdown::markdown(self).as_bytes())?;
         write_atomic(folder.join("report.html"), page::html(self, &drawings).as_bytes())?;
         write_json(folder.join("report.json"), self)
     }
@@ -106,15 +125,15 @@ impl Report {
         let schema = value["schema"].as_u64();
         ensure!(
             schema == Some(u64::from(SCHEMA)),
-            "{} has schema {schema:?}, this program reads {SCHEMA}: repeat the run or use the version that wrote it",
+            "{} has schema {schema:?}, this program reads {SCHEMA}, which judges by other rules: repeat the run or use the version that wrote it",
             path.display()
         );
         serde_json::from_value(value).with_context(|| format!("{} is not a report", path.display()))
     }
 
-    /// On how many seeds and lineages everything rests, for captions.
+    /// On how many lineages and seeds everything rests, for captions.
     pub fn basis(&self) -> String {
-        basis(self.seeds, self.lineages)
+        basis(self.unit, self.lineages, self.seeds)
     }
 
     /// The claims at a glance: what was measured and what became of them.
@@ -126,8 +145,9 @@ impl Report {
             Column::number("measured [95 % interval]", 3),
             Column::number("n", 0),
             Column::text("verdict"),
+            Column::text("with Holm"),
         ];
-        let caption = format!("{} Student-t intervals over seeds.", self.basis());
+        let caption = format!("{} Student-t intervals over {}.", self.basis(), self.unit.counted(2));
         let mut table = Table::new("claims", "Claims", columns).caption(caption);
         for claim in &self.claims {
             table.push([
@@ -136,7 +156,11 @@ impl Report {
                 claim.quantity.as_str().into(),
                 Cell::from(&claim.interval()),
                 claim.n.into(),
-                claim.verdict().to_string().into(),
+                claim.outcome().into(),
+                match (claim.verdict, claim.holm) {
+                    (Verdict::Holds, Some(holds)) => Cell::from(if holds { "holds" } else { "undecided" }),
+                    _ => Cell::from("–"),
+                },
             ]);
         }
         table
@@ -173,62 +197,8 @@ impl Report {
 
     /// The report as GitHub-flavoured Markdown; figures are linked from `figures/`.
     pub fn to_markdown(&self) -> String {
-        let mut text = format!("# {}\n\n{}\n\n", page::title(self), escape_markdown(&self.basis()));
-        text += &self.claims_table().to_markdown();
-        text += "\n";
-        for note in &self.notes {
-            text += &format!("> {}\n\n", escape_markdown(note));
-        }
-        text += "## Rules, fixed before the run\n\n";
-        for claim in &self.claims {
-            text += &format!("- **{}** {}", escape_markdown(&claim.id), escape_markdown(&claim.rule));
-            if !claim.note.is_empty() {
-                text += &format!(" *Here: {}.*", escape_markdown(&claim.note));
-            }
-            text += "\n";
-        }
-        if !self.figures.is_empty() {
-            text += "\n## Figures\n";
-        }
-        for figure in &self.figures {
-            let (title, caption) = (escape_markdown(&figure.title), escape_markdown(&figure.caption));
-            text += &format!("\n![{title}](figures/{}.svg)\n", figure.id);
-            if !caption.is_empty() {
-                text += &format!("\n*{caption}*\n");
-            }
-        }
-        if !self.tables.is_empty() {
-            text += "\n## Tables\n";
-        }
-        for table in &self.tables {
-            text += &format!("\n{}", table.to_markdown());
-        }
-        text += "\n## Environment and settings\n\n| | |\n| :--- | :--- |\n";
-        for (name, value) in self.environment() {
-            text += &format!("| {name} | {} |\n", escape_markdown(&value));
-        }
-        if !self.settings.is_null() {
-            text += &format!("\n```json\n{:#}\n```\n", self.settings);
-        }
-        text
+        markdown::markdown(self)
     }
-}
-
-/// `Means over 5 seeds, conditional on one lineage.`
-pub fn basis(seeds: usize, lineages: usize) -> String {
-    let seeds = if seeds == 1 { "One seed".to_owned() } else { format!("Means over {seeds} seeds") };
-    match lineages {
-        0 | 1 => format!("{seeds}, conditional on one lineage."),
-        several => format!("{seeds}, over {several} independently pre-trained lineages."),
-    }
-}
-
-/// The largest resident set of this process so far, in MB (10⁶ bytes); `None` where `/proc/self/status` does not tell.
-pub fn peak_rss_mb() -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kibibytes: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kibibytes * 1024.0 / 1e6)
 }
 
 /// The current time in UTC, to the second: `2025-01-31T12:00:00Z`.
@@ -236,26 +206,12 @@ pub fn now() -> String {
     humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string()
 }
 
-/// Processor, cores and memory as far as Linux tells, otherwise operating system and architecture.
-pub fn machine() -> String {
-    let line = |path: &str, key: &str| {
-        let text = std::fs::read_to_string(path).ok()?;
-        let value = text.lines().find(|line| line.starts_with(key))?.split_once(':')?.1.trim().to_owned();
-        Some(value)
-    };
-    let processor = line("/proc/cpuinfo", "model name")
-        .unwrap_or_else(|| format!("{} {}", std::env::consts::OS, std::env::consts::ARCH));
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let memory = line("/proc/meminfo", "MemTotal").and_then(|text| text.split_whitespace().next()?.parse::<f64>().ok());
-    let memory = memory.map_or(String::new(), |kibibytes| format!(", {:.0} GB memory", kibibytes * 1024.0 / 1e9));
-    format!("{processor}, {cores} logical cores{memory}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::claims::testing::claim;
     use crate::display::{Axis, Bar};
-    use crate::experiment::claims;
+    use crate::stats::{Bound, Side};
 
     fn report() -> Result<Report> {
         let mut table =
@@ -264,13 +220,15 @@ mod tests {
         let figure = Figure::grouped("C5.full", "Few-shot & more", ["topic"], Axis::new("accuracy"))
             .bars("labels only", vec![Some(Bar::of(&[0.4, 0.5])?)])
             .caption("<script>caption</script>");
+        let above_zero = Bound { side: Side::Above, value: 0.0 };
         Ok(Report {
             profile: "tiny".into(),
             seeds: 2,
             claims: vec![
-                claims::distillation("full", &[0.6, 0.61], &[0.4, 0.42])?,
-                claims::distillation("adapter", &[0.6], &[0.4])?,
-                claims::combined("full", &[0.5, 0.6], &[0.6, 0.7], &[0.5, 0.5])?,
+                claim("C5", &[0.2, 0.19], above_zero)?,
+                claim("C5", &[0.2], above_zero)?,
+                claim("C6", &[-0.1, -0.11], above_zero)?,
+                claim("C6", &[-0.1, 0.2], above_zero)?,
             ],
             tables: vec![table],
             figures: vec![figure],
@@ -288,7 +246,7 @@ mod tests {
             assert!(folder.path().join(file).is_file(), "{file}");
         }
         let back = Report::load(folder.path())?;
-        assert_eq!((back.claims.len(), back.seeds, back.tables.len()), (3, 2, 1));
+        assert_eq!((back.claims.len(), back.seeds, back.tables.len()), (4, 2, 1));
         assert_eq!(back.claims, report()?.claims);
         Ok(())
     }
@@ -300,13 +258,14 @@ mod tests {
         for key in keys.split(' ') {
             assert!(json.get(key).is_some(), "{key}");
         }
-        for key in "id statement rule measured ci95 per_seed n holds".split(' ') {
+        for key in "id statement rule measured ci95 per_unit unit n verdict holm".split(' ') {
             assert!(json["claims"][0].get(key).is_some(), "claims[].{key}");
         }
-        assert_eq!(json["schema"], 1);
+        assert_eq!((&json["schema"], &json["claims"][0]["unit"]), (&2.into(), &"seed".into()));
         assert_eq!(json["claims"][0]["ci95"].as_array().map(Vec::len), Some(2));
-        assert!(json["claims"][1]["ci95"].is_null(), "one seed has no interval");
-        assert_eq!(json["claims"][0]["per_seed"].as_array().map(Vec::len), Some(2));
+        assert!(json["claims"][1]["ci95"].is_null(), "one unit has no interval");
+        let verdicts = [0, 1, 2, 3].map(|at| json["claims"][at]["verdict"].as_str());
+        assert_eq!(verdicts, ["holds", "undecided", "refuted", "undecided"].map(Some));
         Ok(())
     }
 
@@ -319,7 +278,9 @@ mod tests {
         for outside in ["src=", "href=\"http", "@import", "url("] {
             assert!(!html.contains(outside), "{outside}");
         }
-        for verdict in ["holds", "fails", "undecided (n = 1)", "conditional on one lineage"] {
+        for verdict in
+            ["holds", "refuted", "undecided (one seed)", "more seeds would decide", "conditional on one lineage"]
+        {
             assert!(html.contains(verdict), "{verdict}");
         }
         roxmltree::Document::parse(
@@ -331,7 +292,7 @@ mod tests {
     #[test]
     fn markdown_names_verdicts_rules_and_figures() -> Result<()> {
         let text = report()?.to_markdown();
-        assert!(text.contains("| C5.full |") && text.contains("| holds |") && text.contains("| undecided (n = 1) |"));
+        assert!(text.contains("| C5.full |") && text.contains("| refuted |") && text.contains("undecided (one seed)"));
         assert!(text.contains("- **C6.full** Holds when") && text.contains("(figures/C5.full.svg)"));
         assert!(!text.split("```json").next().context("start")?.contains("<script"));
         Ok(())
@@ -350,20 +311,14 @@ mod tests {
     #[test]
     fn a_report_of_another_schema_is_not_misread() -> Result<()> {
         let folder = tempfile::tempdir()?;
-        std::fs::write(folder.path().join("report.json"), "{\"schema\": 99}")?;
-        assert!(Report::load(folder.path()).unwrap_err().to_string().contains("99"));
+        std::fs::write(folder.path().join("report.json"), "{\"schema\": 1}")?;
+        let error = Report::load(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("Some(1)") && error.contains("other rules"), "{error}");
         Ok(())
     }
 
-    #[cfg(target_os = "linux")]
     #[test]
-    fn this_process_uses_some_memory() {
-        assert!(peak_rss_mb().is_some_and(|mb| mb > 1.0));
-    }
-
-    #[test]
-    fn captions_say_what_they_rest_on() {
-        assert_eq!(basis(5, 1), "Means over 5 seeds, conditional on one lineage.");
-        assert_eq!(basis(1, 3), "One seed, over 3 independently pre-trained lineages.");
+    fn the_present_is_written_in_utc() {
+        assert!(now().ends_with('Z') && now().len() == 20);
     }
 }

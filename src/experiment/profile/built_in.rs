@@ -1,0 +1,175 @@
+//! The profiles that come with the library.
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+
+use super::{
+    FewShotPlan, FolderSource, FurtherWorlds, Limits, MethodPlan, ModelSize, OtherSource, PilotPlan, Profile, Source,
+    TaskPlan,
+};
+use crate::device::Precision;
+use crate::model::{AdapterConfig, Method};
+use crate::text::WorldConfig;
+use crate::train::{Optimisation, PretrainConfig, TuneConfig};
+
+impl Profile {
+    /// The default of this name: `tiny` and `world` (the built-in world) or `text` (a folder of real text).
+    pub fn named(name: &str, data: Option<&Path>) -> Result<Profile> {
+        match (name, data) {
+            ("tiny", None) => Ok(Profile::tiny()),
+            ("world", None) => Ok(Profile::world()),
+            ("tiny" | "world", Some(_)) => bail!("profile {name} makes its own texts; --data goes with profile text"),
+            ("text", Some(folder)) => Ok(Profile::text(folder)),
+            ("text", None) => bail!("profile text needs --data FOLDER with corpora/*.txt and tasks/*/"),
+            _ => bail!("no profile is named {name:?}: there are tiny, world and text"),
+        }
+    }
+
+    /// The built-in world in full: ten lineages of four upgrades, and two further worlds.
+    pub fn world() -> Profile {
+        let pretraining = |steps, warmup_steps, learning_rate| PretrainConfig {
+            optimisation: Optimisation { steps, warmup_steps, learning_rate, ..PretrainConfig::default().optimisation },
+            batch_size: 128,
+            max_length: 32,
+            ..PretrainConfig::default()
+        };
+        let task = |name: &str| TaskPlan { name: name.to_string(), targets: vec![1] };
+        let source =
+            |task: &str, relation: &str| OtherSource { task: task.to_string(), relation: relation.to_string() };
+        let sizes = TuningSizes { max_length: 32, full_steps: 300, few_steps: 150, full_batch: 32, few_batch: 16 };
+        Profile {
+            name: "world".to_string(),
+            source: Source::World(WorldConfig::default()),
+            model: ModelSize { hidden_size: 128, num_hidden_layers: 2, num_attention_heads: 4 },
+            initial: pretraining(800, 80, 3e-3),
+            upgrade: pretraining(300, 30, 1e-3),
+            tasks: ["bio_topic", "bio_relation", "review_sentiment"].map(task).to_vec(),
+            sources: vec![source("bio_field", "similar"), source("review_sentiment", "different")],
+            methods: sizes.methods(),
+            rates: vec![1.0, 0.3, 3.0],
+            shrink: 0.5,
+            few_shot: FewShotPlan::default(),
+            // One task: with all three, every version of every lineage would be tuned on each of them.
+            pilot: PilotPlan { tasks: Some(1), ..PilotPlan::default() },
+            limits: Limits { train: 800, dev: 200, test: 400 },
+            independent: true,
+            variants: true,
+            twice: true,
+            seeds: 2,
+            lineages: 10,
+            further_worlds: FurtherWorlds { worlds: 2, lineages: 2, seeds: 1 },
+            seed: 0,
+            precision: Precision::Fp32,
+        }
+    }
+
+    /// A first look at everything, in minutes: one lineage of two upgrades, two tasks, one learning rate.
+    pub fn tiny() -> Profile {
+        let world = Profile::world();
+        let mut config = WorldConfig::default();
+        config.upgrades.truncate(2);
+        let sizes = TuningSizes { max_length: 32, full_steps: 200, few_steps: 100, full_batch: 32, few_batch: 16 };
+        Profile {
+            name: "tiny".to_string(),
+            source: Source::World(config),
+            tasks: world.tasks.into_iter().filter(|task| task.name != "bio_relation").collect(),
+            sources: Vec::new(),
+            methods: sizes.methods(),
+            rates: vec![1.0],
+            pilot: PilotPlan { points: 11, ..world.pilot },
+            independent: false,
+            variants: false,
+            twice: false,
+            seeds: 3,
+            lineages: 1,
+            further_worlds: FurtherWorlds::default(),
+            ..Profile::world()
+        }
+    }
+
+    /// Real text: news plus 30 % of the other corpora, then bio → reviews → computer science.
+    pub fn text(folder: &Path) -> Profile {
+        let pretraining = |steps, warmup_steps| PretrainConfig {
+            optimisation: Optimisation {
+                steps,
+                warmup_steps,
+                learning_rate: 2e-3,
+                ..PretrainConfig::default().optimisation
+            },
+            batch_size: 64,
+            max_length: 64,
+            packing: true,
+            ..PretrainConfig::default()
+        };
+        let task = |name: &str, targets: &[usize]| TaskPlan { name: name.to_string(), targets: targets.to_vec() };
+        let sizes = TuningSizes { max_length: 64, full_steps: 300, few_steps: 200, full_batch: 32, few_batch: 16 };
+        Profile {
+            name: "text".to_string(),
+            source: Source::Folder(FolderSource {
+                folder: folder.to_path_buf(),
+                initial: "news".to_string(),
+                initial_share: 0.3,
+                upgrades: ["bio", "rev", "cs"].map(str::to_string).to_vec(),
+                vocab_size: 4_096,
+            }),
+            model: ModelSize { hidden_size: 128, num_hidden_layers: 2, num_attention_heads: 4 },
+            initial: pretraining(4_000, 200),
+            upgrade: pretraining(1_000, 50),
+            tasks: vec![
+                task("chemprot", &[1]),
+                task("rt_polarity", &[1, 2]),
+                task("acl_arc", &[1, 3]),
+                task("ag_news", &[1]),
+            ],
+            sources: vec![OtherSource { task: "ag_news".to_string(), relation: "different".to_string() }],
+            methods: sizes.methods(),
+            few_shot: FewShotPlan { shots: 32, ..FewShotPlan::default() },
+            pilot: PilotPlan::default(),
+            limits: Limits { train: 2_000, dev: 500, test: 1_000 },
+            rates: vec![1.0],
+            seeds: 3,
+            lineages: 1,
+            further_worlds: FurtherWorlds::default(),
+            ..Profile::world()
+        }
+    }
+}
+
+/// What the two profiles' tuning differs in.
+struct TuningSizes {
+    max_length: usize,
+    full_steps: usize,
+    few_steps: usize,
+    full_batch: usize,
+    few_batch: usize,
+}
+
+impl TuningSizes {
+    fn methods(&self) -> Vec<MethodPlan> {
+        let adapter = Method::Adapter(AdapterConfig::default());
+        let plans = [(Method::Full, 1e-3), (adapter, 4e-3)];
+        let plan = |(method, learning_rate): (Method, f64)| {
+            let tune = |steps: usize, batch_size| TuneConfig {
+                method: method.clone(),
+                optimisation: Optimisation {
+                    steps,
+                    learning_rate,
+                    warmup_steps: steps / 20,
+                    ..Optimisation::default()
+                },
+                batch_size,
+                max_length: self.max_length,
+                eval_every: 25,
+                // Recycled weights are there within the first updates.
+                eval_at: vec![1, 2, 5, 10, 15, 20],
+                ..TuneConfig::default()
+            };
+            MethodPlan {
+                full_data: tune(self.full_steps, self.full_batch),
+                few_shot: TuneConfig { eval_at: Vec::new(), ..tune(self.few_steps, self.few_batch) },
+            }
+        };
+        plans.map(plan).to_vec()
+    }
+}
