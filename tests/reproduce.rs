@@ -374,6 +374,7 @@ fn toy_on_files(data: &Path) -> Result<Profile> {
     profile.tasks.truncate(1);
     profile.methods.truncate(1);
     (profile.sources, profile.seeds, profile.rates) = (Vec::new(), 1, vec![1.0]);
+    profile.methods[0].full_data.optimisation.steps = 300; // enough to learn something of texts that are cut off
     world.task(&profile.tasks[0].name)?.save(data.join("tasks").join(&profile.tasks[0].name))?;
     let folder = data.to_path_buf();
     profile.source =

@@ -133,7 +133,7 @@ impl DataPlan {
             }
         }
         for TaskPlan { name, .. } in &profile.tasks {
-            if beside {
+            if beside && place.lineage == 0 {
                 keys.push(place.run(name, profile.method_names()[0], Recipe::conventional(UNTRAINED)));
             }
             let words = Recipe { shots: Some(profile.few_shot.shots), ..Recipe::conventional(BAG_OF_WORDS) };

@@ -47,7 +47,7 @@ impl Profile {
             tasks: ["bio_topic", "bio_relation", "review_sentiment"].map(task).to_vec(),
             sources: vec![source("bio_field", "similar"), source("review_sentiment", "different")],
             methods: sizes.methods(),
-            rates: vec![1.0, 0.3, 3.0],
+            rates: vec![1.0, 0.3],
             shrink: 0.5,
             few_shot: FewShotPlan::default(),
             // One task: with all three, every version of every lineage would be tuned on each of them.

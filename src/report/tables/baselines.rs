@@ -22,8 +22,8 @@ pub(super) fn baselines(evidence: &Evidence, macro_f1: bool) -> Result<Table> {
         true => ("baselines-macro-f1", "With all labels: macro-F1", "macro-F1"),
     };
     let caption = format!(
-        "{} Test {what}, at most {} training texts a task; the own version is the one whose domain the task is from. Classifiers that draw \
-         nothing at random are run once.",
+        "{} Test {what}, at most {} training texts a task; the own version is the one whose domain the task is from. The untrained network \
+         is run on the first lineage, and what draws nothing at random once.",
         evidence.basis(),
         profile.limits.train
     );
