@@ -3,9 +3,11 @@
 //! tests say so, and with `CI=true` they fail.
 
 use std::ffi::OsStr;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -30,9 +32,12 @@ fn python() -> Result<Option<PathBuf>> {
     Ok(None)
 }
 
-fn succeed(command: &mut Command) -> Result<()> {
+/// Runs a command, and says how long it took where that is not captured: `scripts/test_times.py` lists it.
+fn succeed(what: &str, command: &mut Command) -> Result<()> {
+    let started = Instant::now();
     let output = command.output().with_context(|| format!("cannot start {command:?}"))?;
     println!("{}", String::from_utf8_lossy(&output.stdout));
+    writeln!(std::io::stderr(), "took {:.1} s: {what}", started.elapsed().as_secs_f64())?;
     ensure!(output.status.success(), "{command:?} failed:\n{}", String::from_utf8_lossy(&output.stderr));
     Ok(())
 }
@@ -41,7 +46,8 @@ fn succeed(command: &mut Command) -> Result<()> {
 fn run(script: &str, arguments: &[&str]) -> Result<()> {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(python) = python()? else { return Ok(()) };
-    succeed(Command::new(python).arg(root().join(script)).args(arguments).current_dir(root()))
+    let what = format!("{script} {}", arguments.join(" "));
+    succeed(&what, Command::new(python).arg(root().join(script)).args(arguments).current_dir(root()))
 }
 
 #[test]
@@ -108,5 +114,8 @@ fn the_notebooks_run_as_one_program_without_jupyter() -> Result<()> {
         [OsStr::new("run"), OsStr::new("--manifest-path"), manifest.as_os_str(), OsStr::new("--target-dir")];
     let mut program = Command::new(cargo);
     program.args(arguments).arg(target).current_dir(root().join("notebooks"));
-    succeed(program.env("RECYCLABLE_FAST", "1").env("RECYCLABLE_STRICT", "1").env("RECYCLABLE_DEVICE", "cpu"))
+    succeed(
+        "notebooks_as_program",
+        program.env("RECYCLABLE_FAST", "1").env("RECYCLABLE_STRICT", "1").env("RECYCLABLE_DEVICE", "cpu"),
+    )
 }
