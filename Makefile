@@ -79,11 +79,15 @@ notebooks: notebooks-setup ## Open the course in JupyterLab
 # Tests that compare with Python find it in RECYCLABLE_TEST_PYTHON. Where that is unset, as in a plain `cargo test`,
 # they say why they skip; with CI=true a missing one is a failure. Slow tests are marked #[ignore] and run here.
 # Doctests run apart because --include-ignored would also run those that are marked as not to be run.
+# Each `cargo test` ends with a table of what its programs took.
+TEST_PYTHON = $(CURDIR)/.venv-test/bin/python
+TIMES = $(TEST_PYTHON) -B scripts/test_times.py
+
 .PHONY: test
 test: setup-test ## Run every test that needs no GPU (makes .venv-test, 5 GB, and the notebooks' environment first)
 	@scripts/notebooks.sh repl
-	RECYCLABLE_TEST_PYTHON=$(CURDIR)/.venv-test/bin/python cargo test $(LOCKED) --lib --bins --tests --examples -- --include-ignored
-	cargo test $(LOCKED) --doc
+	RECYCLABLE_TEST_PYTHON=$(TEST_PYTHON) $(TIMES) cargo test $(LOCKED) --lib --bins --tests --examples -- --include-ignored
+	$(TIMES) cargo test $(LOCKED) --doc
 
 .PHONY: fmt
 fmt: ## Check the formatting
@@ -101,5 +105,5 @@ doc: setup ## Build the documentation, warnings are errors
 check: fmt clippy doc ## fmt, clippy and doc
 
 .PHONY: clean
-clean: ## Remove what was built and the environments (runs/ stays)
+clean: ## Remove what was built and the environments (runs/ stays, and ~/.cache/recyclable, which other checkouts use)
 	rm -rf target .venv .venv-test .venv-notebooks .venv*.lock.tmp

@@ -15,6 +15,9 @@ const SOURCES: [&str; 5] = ["src", ":(exclude)src/bin", "build.rs", "Cargo.toml"
 
 const NATIVE: &str = "src/native";
 
+/// What the C++ becomes, in OUT_DIR.
+const NATIVE_LIBRARY: &str = "librecyclable_native.a";
+
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
     let lib = std::env::var("DEP_TCH_LIBTORCH_LIB").map_err(
@@ -43,9 +46,12 @@ fn compile_native(libtorch_lib: &Path) -> Result<(), Box<dyn Error>> {
     // Another libtorch may come to lie in the same place.
     let version = std::fs::read_to_string(include.join("torch/headeronly/version.h"))?;
     let mut build = cc::Build::new();
-    build.cpp(true).cargo_metadata(false);
+    // Half of the compiler's time would go into what a debugger wants of the headers.
+    build.cpp(true).cargo_metadata(false).debug(false);
     let compiler = build.try_get_compiler()?;
-    let mut made_from = format!("{:?} {} {abi}\n{version}", compiler.to_command(), include.display());
+    // Not the whole command: with it come the variables of whoever builds, cargo's pipes among them.
+    let (path, arguments) = (compiler.path().display(), compiler.args());
+    let mut made_from = format!("{path} {arguments:?} {} {abi}\n{version}", include.display());
     made_from += &std::fs::read_to_string("build.rs")?;
     let mut files = std::fs::read_dir(NATIVE)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
     files.sort();
@@ -61,7 +67,11 @@ fn compile_native(libtorch_lib: &Path) -> Result<(), Box<dyn Error>> {
     if openmp {
         build.flag("-fopenmp");
     }
-    if std::fs::read_to_string(&stamp).ok().as_ref() != Some(&made_from) {
+    let is_made = || std::fs::read_to_string(&stamp).is_ok_and(|stamp| stamp == made_from);
+    if !is_made() {
+        take_from_other_features(&out, &made_from)?;
+    }
+    if !is_made() {
         build
             .std("c++17")
             // The loops of our own are vectorized, sums included; NaN and infinity stay what they are.
@@ -86,6 +96,20 @@ fn compile_native(libtorch_lib: &Path) -> Result<(), Box<dyn Error>> {
     println!("cargo::rustc-link-lib=stdc++");
     if openmp {
         println!("cargo::rustc-link-lib=gomp");
+    }
+    Ok(())
+}
+
+/// The crate with other features (the notebooks as a program, say) has a folder of its own beside `out`, and the same C++ in it.
+fn take_from_other_features(out: &Path, made_from: &str) -> Result<(), Box<dyn Error>> {
+    let folders = out.ancestors().nth(2).ok_or("OUT_DIR lies in cargo's build folder")?;
+    for folder in std::fs::read_dir(folders)? {
+        let other = folder?.path().join("out");
+        if std::fs::read_to_string(other.join("native.stamp")).is_ok_and(|stamp| stamp == made_from) {
+            std::fs::copy(other.join(NATIVE_LIBRARY), out.join(NATIVE_LIBRARY))?;
+            std::fs::write(out.join("native.stamp"), made_from)?;
+            break;
+        }
     }
     Ok(())
 }

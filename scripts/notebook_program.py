@@ -188,12 +188,16 @@ def generate(paths):
     edition, torch_sys = (re.search(rf'^{name} = (".*")$', crate, re.MULTILINE)[1] for name in ("edition", "torch-sys"))
     # The same profile as the crate's, so that what both depend on is compiled once.
     profile = crate[crate.index("[profile.dev]") : crate.index("[dev-dependencies]")]
+    # What only the command line needs stands here for the features that it asks of other crates (of syn, and so of serde): without
+    # them half of what both depend on would be compiled a second time. The program uses none of it.
+    optional = re.findall(r"^[\w-]+ = \{.*\boptional = true.*\}$", crate, re.MULTILINE)
     manifest = FOLDER / "Cargo.toml"
     manifest.write_text(
         '[package]\nname = "notebooks_as_program"\nversion = "0.1.0"\n'
         f'edition = {edition}\npublish = false\n\n[workspace]\n\n[dependencies]\n'
         'recyclable = { path = "../..", default-features = false }\n'
         f"torch-sys = {torch_sys}\n"
+        + "".join(re.sub(r", optional = true", "", line) + "\n" for line in optional)
         + "".join(f"{name} = {specification}\n" for name, specification in dependencies.items())
         + f"\n{profile}"
     )

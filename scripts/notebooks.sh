@@ -7,8 +7,8 @@
 # It has parts, remade apart from each other, each only when what it was made from has changed:
 #
 #   bin, lib, share            JupyterLab, from requirements-notebooks.txt               (about a minute)
-#   programs/evcxr_jupyter     the kernel, built by cargo                                (about 6 minutes on two cores)
-#   programs/evcxr             the REPL, only when asked for                             (about as long)
+#   programs/evcxr_jupyter     the kernel, see scripts/programs.sh                       (about 6 minutes on two cores, once a user)
+#   programs/evcxr             the REPL, only when asked for                             (less, where both are built)
 #   evcxr                      the kernel's compile cache, see scripts/notebook_kernel.py (about 4 minutes)
 #
 # Interrupted, it is simply run again. Done already, it takes a fraction of a second.
@@ -53,30 +53,44 @@ if ! has_python; then
     printf '%s\n' "$python_key" >$venv/.ready
 fi
 
-install_program() { # install_program CRATE PROGRAM
-    local root=$venv/programs/$2-$EVCXR
-    if ! [ -x "$root/bin/$2" ]; then
-        rm -rf "$venv/programs/$2"-*
-        if [ -n "${EVCXR_PROGRAMS:-}" ]; then
-            [ -x "$EVCXR_PROGRAMS/$2" ] || fail "EVCXR_PROGRAMS=$EVCXR_PROGRAMS has no program $2: unset it, and it is built"
-            echo "Taking $2 from EVCXR_PROGRAMS=$EVCXR_PROGRAMS."
-            mkdir -p "$root/bin"
-            ln -s "$(realpath "$EVCXR_PROGRAMS/$2")" "$root/bin/$2"
-        else
-            echo "Building $2 $EVCXR (about 6 minutes on two cores)."
-            CARGO_TARGET_DIR=$PWD/$venv/build cargo install --locked --no-default-features --root "$root" "$1@$EVCXR" ||
-                fail "cargo could not build $2 $EVCXR (its message stands above): check the network and 'df -h .', then run this again"
-        fi
-    fi
-    ln -sf "../programs/$2-$EVCXR/bin/$2" "$venv/bin/$2"
-}
-
-install_program evcxr_jupyter evcxr_jupyter
+# Links, so that every checkout of this user runs the same files: scripts/programs.sh builds and keeps them.
+programs=(evcxr_jupyter)
 case "${1:-}" in
 '') ;;
-repl) install_program evcxr_repl evcxr ;;
+repl) programs+=(evcxr) ;;
 *) fail "usage: $0 [repl]" ;;
 esac
-rm -rf $venv/build
+
+crate_of() {
+    case $1 in
+    evcxr) echo "evcxr_repl@$EVCXR" ;;
+    *) echo "$1@$EVCXR" ;;
+    esac
+}
+
+missing=()
+for program in "${programs[@]}"; do
+    link=$venv/programs/$program-$EVCXR
+    if ! [ -f "$link" ] || ! [ -x "$link" ]; then missing+=("$program"); fi
+done
+if [ ${#missing[@]} -gt 0 ] && [ -z "${EVCXR_PROGRAMS:-}" ]; then
+    # All that is missing in one go, because what programs have in common is then compiled once.
+    crates=()
+    for program in "${missing[@]}"; do crates+=("$(crate_of "$program")"); done
+    scripts/programs.sh "${crates[@]}" >/dev/null || fail "without its programs $venv is not complete (the reason stands above)"
+fi
+for program in "${missing[@]}"; do
+    if [ -n "${EVCXR_PROGRAMS:-}" ]; then
+        [ -x "$EVCXR_PROGRAMS/$program" ] || fail "EVCXR_PROGRAMS=$EVCXR_PROGRAMS has no program $program: unset it, and it is built"
+        echo "Taking $program from EVCXR_PROGRAMS=$EVCXR_PROGRAMS."
+        file=$(realpath "$EVCXR_PROGRAMS/$program")
+    else
+        file=$(scripts/programs.sh "$(crate_of "$program")")/bin/$program
+    fi
+    rm -rf "$venv/programs/$program"-*
+    mkdir -p $venv/programs
+    ln -s "$file" "$venv/programs/$program-$EVCXR"
+done
+for program in "${programs[@]}"; do ln -sf "../programs/$program-$EVCXR" "$venv/bin/$program"; done
 
 $venv/bin/python scripts/notebook_kernel.py setup || fail "the notebooks' kernel could not be set up (the reason stands above)"
