@@ -284,7 +284,7 @@ fn study_on_the_command_line(out: &Path) -> Result<()> {
         ("study scale --run RUN --alphas 0.5,1", "best α", "scale-M1"),
         ("study path --run RUN --to M2 --points 3", "From M_0 to M_2", "path-M0-M2"),
         ("study curve --run RUN --to IND --points 3 --steps 10 --route chain", "M_IND", "curve-chain-M0-IND"),
-        ("study plane --run RUN --resolution 3 --texts 10", "Numbers and figures", "plane-M0-M1-IND"),
+        ("study plane --run RUN --resolution 3 --texts 10", "Numbers and figures", "plane-M0-M1-PERM"),
         ("study heads --run RUN --to M1+recycled --texts 10", "CKA", "heads-M0-M1+recycled"),
         ("study attention --run RUN --version M1 --head 1", "Attention of layer 0, head 1", "attention-M1-0-1"),
         ("study distance --run RUN --method adapter", "embeddings", "distance-M0-M1"),

@@ -108,8 +108,8 @@ enum What {
     Plane {
         #[command(flatten)]
         common: Common,
-        /// Three versions: M0,M1,IND
-        #[arg(long, value_delimiter = ',', default_value = "M0,M1,IND")]
+        /// Three versions: M0,M1,PERM
+        #[arg(long, value_delimiter = ',', default_value = "M0,M1,PERM")]
         through: Vec<String>,
         /// Points along each side
         #[arg(long, default_value_t = 21)]
