@@ -14,11 +14,10 @@ from notebook_outputs import cell_problems, output_problems, rich_types
 CELL_TIMEOUT_S = 30 * 60
 
 
-def run(path, fast=True, progress=print, threads=None):
+def run(path, fast=True, progress=print):
     """The notebook with the outputs of running it, and the seconds that each code cell took.
 
-    `fast` cuts its experiments down (RECYCLABLE_FAST); a failed check ends its cell either way (RECYCLABLE_STRICT). It computes
-    with as many `threads`, or with one a core.
+    `fast` cuts its experiments down (RECYCLABLE_FAST); a failed check ends its cell either way (RECYCLABLE_STRICT).
     Raises `Failure` at the first cell that fails, writes to stderr, or lacks an output that it should have.
     """
     notebook = read(path)
@@ -42,8 +41,6 @@ def run(path, fast=True, progress=print, threads=None):
     environment.pop("RECYCLABLE_FAST", None)
     if fast:
         environment["RECYCLABLE_FAST"] = "1"
-    if threads:
-        environment["OMP_NUM_THREADS"] = str(threads)
     client = NotebookClient(
         notebook,
         kernel_name="rust",

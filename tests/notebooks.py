@@ -17,7 +17,6 @@ import subprocess
 import sys
 import time
 import zlib
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,34 +33,20 @@ from rust_cells import is_value, statements  # noqa: E402
 FIRST_CELL_S = 60
 
 
-# Two at once, each with its share of the cores: a kernel that compiles a cell keeps one core busy, and small products gain
-# little from a second one.
-AT_ONCE = 2
-
-
-def run_one(path, threads=None):
-    """Runs a notebook: what failed."""
-    started = time.monotonic()
-    try:
-        _, seconds = run(path, fast=True, threads=threads)
-    except Failure as failure:
-        return [failure]
-    print(
-        f"{path.name}: {time.monotonic() - started:.0f} s; first cell {seconds[0]:.1f} s, "
-        f"median of the others {statistics.median(seconds[1:] or [0]):.2f} s",
-        flush=True,
-    )
-    return []
-
-
 def run_all(names):
-    first, *others = find(names)
-    # It pre-trains what the others share, and has every core for that.
-    failures = run_one(first)
-    threads = max(1, len(os.sched_getaffinity(0)) // AT_ONCE)
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        for found in pool.map(lambda path: run_one(path, threads), others):
-            failures += found
+    failures = []
+    for path in find(names):
+        started = time.monotonic()
+        try:
+            _, seconds = run(path, fast=True)
+        except Failure as failure:
+            failures.append(failure)
+            continue
+        print(
+            f"{path.name}: {time.monotonic() - started:.0f} s; first cell {seconds[0]:.1f} s, "
+            f"median of the others {statistics.median(seconds[1:] or [0]):.2f} s",
+            flush=True,
+        )
     return failures
 
 
