@@ -15,12 +15,8 @@ A copy shares its large files with `warm` by hard links, so it is made in a mome
 because cargo, rustc, cc and the linker replace these files and do not write into them. What is written into is copied
 (cargo's fingerprints: small files) or left out (rustc's incremental folders). Whether a copy still fits the sources is for cargo to decide: when the crate has
 changed since `setup`, the first cell compiles the crate again, and its dependencies not.
-
-What `warm` compiled of published crates is kept in the user's cache folder as well, and another checkout begins with that.
-Here, too, cargo decides what of it fits: what depends on where libtorch lies is compiled anew.
 """
 
-import contextlib
 import fcntl
 import hashlib
 import itertools
@@ -43,8 +39,6 @@ WARMING = "RECYCLABLE_NOTEBOOKS_WARMING"
 LIBRARY_CRATES = ("alloc", "core", "panic_abort", "panic_unwind", "proc_macro", "std", "std_detect", "test", "unwind")
 # A comment, or documentation, that has a line of its own.
 COMMENT_LINE = re.compile(r"^\s*(//.*|#!?\[doc = .*\])\n", re.MULTILINE)
-# Of a session's directory, what belongs to its cells.
-OF_CELLS = ("src", "incremental", "ctx-*", "libctx*", "libcode_*", "ctx.d")
 # What build.rs takes for the library's sources.
 SOURCES = ["src", "build.rs", "Cargo.toml", "Cargo.lock"]
 
@@ -186,12 +180,9 @@ def warm(key):
     from jupyter_client.manager import start_new_kernel
 
     started = time.monotonic()
+    cold = not (POOL / "warm/target").exists()
+    print("Compiling the library for notebook cells" + (" (about 4 minutes on two cores)." if cold else "."), flush=True)
     directory = POOL / "warm"
-    cold = not (directory / "target").exists()
-    if cold and take_dependencies(directory / "target"):
-        print("Compiling the library for notebook cells, where another checkout left off (about 2 minutes on two cores).", flush=True)
-    else:
-        print("Compiling the library for notebook cells" + (" (about 4 minutes on two cores)." if cold else "."), flush=True)
     directory.mkdir(exist_ok=True)
     (directory / ".key").unlink(missing_ok=True)
     # Cells use the versions of every dependency that the crate is tested with.
@@ -210,58 +201,15 @@ def warm(key):
         manager.shutdown_kernel(now=True)
     if answer["status"] != "ok":
         sys.exit("error: the library could not be compiled for notebook cells")
-    if cold:
-        keep_dependencies(directory / "target")
     (directory / ".key").write_text(key)
     print(f"The notebooks' compile cache is warm ({time.monotonic() - started:.0f} s).", flush=True)
 
 
 def link_or_copy(source, target):
     if os.path.getsize(source) >= 65536:
-        try:
-            return os.link(source, target)
-        except OSError:  # on another disk, say
-            pass
-    shutil.copy2(source, target)
-
-
-def copy_tree(source, target, unwanted):
-    """Copies a directory as a whole or not at all."""
-    partial = target.with_name(f"{target.name}.tmp")
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(source, partial, symlinks=True, ignore=shutil.ignore_patterns(*unwanted), copy_function=link_or_copy)
-    partial.rename(target)
-
-
-@contextlib.contextmanager
-def kept_dependencies():
-    """The folder in the user's cache for what a checkout like this one compiled of published crates, locked."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "recyclable/evcxr"
-    hashed = hashlib.sha256((ROOT / "Cargo.lock").read_bytes())
-    hashed.update(f"{output('rustc', '--version', '--verbose')}\n{CARGO_CONFIG}".encode())
-    cache.mkdir(parents=True, exist_ok=True)
-    with open(cache / ".lock", "a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield cache / hashed.hexdigest()[:16]
-
-
-def take_dependencies(target):
-    with kept_dependencies() as kept:
-        if kept.exists():
-            copy_tree(kept, target, OF_CELLS)
-        return kept.exists()
-
-
-def keep_dependencies(target):
-    with kept_dependencies() as kept:
-        if kept.exists():
-            return
-        # What older checkouts left takes half a gigabyte each.
-        for other in kept.parent.iterdir():
-            if other.is_dir():
-                shutil.rmtree(other, ignore_errors=True)
-        # The crate itself stays out: it is another one in every checkout.
-        copy_tree(target, kept, (*OF_CELLS, "recyclable-*", "librecyclable*"))
+        os.link(source, target)
+    else:
+        shutil.copy2(source, target)
 
 
 def make_slot(slot):
@@ -270,7 +218,11 @@ def make_slot(slot):
         sys.exit("error: the notebooks' compile cache is just being made: start the kernel again when `make notebooks` is done")
     with held:
         shutil.rmtree(slot, ignore_errors=True)
-        copy_tree(POOL / "warm", slot, OF_CELLS)
+        unwanted = shutil.ignore_patterns("src", "incremental", "ctx-*", "libctx*", "libcode_*", "ctx.d")
+        partial = slot.with_name(f"{slot.name}.tmp")
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.copytree(POOL / "warm", partial, symlinks=True, ignore=unwanted, copy_function=link_or_copy)
+        partial.rename(slot)
 
 
 def take_slot():
