@@ -6,7 +6,7 @@ use super::claim::{Claim, Draft};
 use super::evidence::{Evidence, Sample};
 use super::texts;
 use crate::experiment::results::{Lesson, Recipe, Start};
-use crate::stats::{self, Bound, Side};
+use crate::stats::{self, Bound, Interval, Side};
 
 /// C6: how much worse than the better of the two both ways together may be.
 pub const COMBINED_LOSS_AT_MOST: f64 = 0.01;
@@ -70,7 +70,7 @@ pub(super) fn distillation(evidence: &Evidence, method: &str) -> Result<Claim> {
         draft = draft.task(task, of(DISTILLED).and_then(|distilled| distilled.minus(&of(LABELS_ONLY)?)));
     }
     if evidence.plan.profile.is_real_text() {
-        let interval = texts::difference(evidence, method, DISTILLED, LABELS_ONLY)?;
+        let interval = texts_drawn_anew(evidence, method, DISTILLED, LABELS_ONLY)?;
         draft = draft.texts("gain over labels only", &interval);
     }
     Ok(draft.remark(old_model(evidence, method)?).judged())
@@ -99,10 +99,16 @@ pub(super) fn combined(evidence: &Evidence, method: &str) -> Result<Claim> {
         draft = draft.task(task, of(COMBINED).and_then(|combined| combined.minus(&of(way)?)));
     }
     if evidence.plan.profile.is_real_text() {
-        draft = draft.texts("gain over the better one", &texts::difference(evidence, method, COMBINED, way)?);
+        draft = draft.texts("gain over the better one", &texts_drawn_anew(evidence, method, COMBINED, way)?);
     }
     let better_too = if gain.interval()?.lo.is_some_and(|lo| lo > 0.0) { "; both together are better" } else { "" };
     Ok(draft.remark(format!("the better of the two: {name}{better_too}")).remark(old_model(evidence, method)?).judged())
+}
+
+/// The difference of two students' accuracy when each task's test texts are drawn anew.
+fn texts_drawn_anew(evidence: &Evidence, method: &str, one: Way, other: Way) -> Result<Interval> {
+    let right = |way| texts::weighted_right(evidence, method, |task| evidence.student("M1", task, way));
+    texts::of_differences(evidence, &right(one)?, &right(other)?)
 }
 
 /// What the old model, kept as it is, reaches: no student need be trained where it is better.

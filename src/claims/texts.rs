@@ -4,7 +4,6 @@
 use anyhow::{Context, Result, ensure};
 
 use super::evidence::Evidence;
-use super::few_shot::Way;
 use crate::analysis::rise;
 use crate::experiment::PERMUTED;
 use crate::experiment::results::{Pair, Recipe, Relation};
@@ -32,12 +31,6 @@ fn sizes(evidence: &Evidence, method: &str) -> Result<Vec<usize>> {
 pub(super) fn of_differences(evidence: &Evidence, one: &[f64], other: &[f64]) -> Result<Interval> {
     let sizes = sizes(evidence, evidence.methods()[0])?;
     stats::bootstrap_mean(&stats::differences(one, other)?, &sizes, RESAMPLES, evidence.plan.profile.seed)
-}
-
-/// The difference of two few-shot students' accuracy on M_1.
-pub(super) fn difference(evidence: &Evidence, method: &str, one: Way, other: Way) -> Result<Interval> {
-    let right = |way| weighted_right(evidence, method, |task| evidence.student("M1", task, way));
-    of_differences(evidence, &right(one)?, &right(other)?)
 }
 
 /// The mean retained share over versions, and its margin over that on M_PERM.
