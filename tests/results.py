@@ -21,7 +21,7 @@ by_pandas = frame.query("start == 'delta' and lesson == 'nothing' and version ==
 
 rows = f"read_json_auto('{runs}', sample_size=-1)"
 query = f"select avg(accuracy) from {rows} where start = 'delta' and lesson = 'nothing' and version = 'M1'"
-by_duckdb = duckdb.sql(query).fetchone()[0]
+by_duckdb = duckdb.sql(query).fetchall()[0][0]
 
 # Nested columns: a run's dev curve, a pair's path.
 longest = table.select(polars.col("curve").list.len().max()).item()
@@ -31,7 +31,7 @@ first = polars.read_ndjson(pairs, infer_schema_length=None).select(
 print(
     json.dumps(
         {
-            "runs": [table.height, len(frame), duckdb.sql(f"select count(*) from {rows}").fetchone()[0]],
+            "runs": [table.height, len(frame), duckdb.sql(f"select count(*) from {rows}").fetchall()[0][0]],
             "accuracy": [by_polars, by_pandas, by_duckdb],
             "answers": [len(table["answers"][0]), len(frame["answers"][0])],
             "curve": longest,
