@@ -1,6 +1,6 @@
 //! An experiment is a profile and a folder: pre-train, tune, upgrade, recycle, compare; what comes out is a table of results.
 //!
-//! [`Profile`] says what is wanted, [`perform`] does it, [`results::Results`] is what was measured. What that says of the claims is
+//! [`Profile`] says what is wanted, [`perform()`] does it, [`results::Results`] is what was measured. What that says of the claims is
 //! for [`claims`](crate::claims) to judge and for [`report`](crate::report) to show.
 
 pub mod baselines;

@@ -1,6 +1,6 @@
 //! Results and verdicts → tables, figures, `report.json`, `report.md` and `report.html`; comparisons of two reports.
 //!
-//! [`reproduce`] is the main job: perform the experiment, judge the claims, write the report.
+//! [`reproduce()`] is the main job: perform the experiment, judge the claims, write the report.
 
 pub mod compare;
 mod figures;
