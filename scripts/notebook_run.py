@@ -14,10 +14,11 @@ from notebook_outputs import cell_problems, output_problems, rich_types
 CELL_TIMEOUT_S = 30 * 60
 
 
-def run(path, fast=True, progress=print):
+def run(path, fast=True, progress=print, threads=None):
     """The notebook with the outputs of running it, and the seconds that each code cell took.
 
-    `fast` cuts its experiments down (RECYCLABLE_FAST); a failed check ends its cell either way (RECYCLABLE_STRICT).
+    `fast` cuts its experiments down (RECYCLABLE_FAST); a failed check ends its cell either way (RECYCLABLE_STRICT). It computes
+    with as many `threads`, or with one a core.
     Raises `Failure` at the first cell that fails, writes to stderr, or lacks an output that it should have.
     """
     notebook = read(path)
@@ -41,6 +42,8 @@ def run(path, fast=True, progress=print):
     environment.pop("RECYCLABLE_FAST", None)
     if fast:
         environment["RECYCLABLE_FAST"] = "1"
+    if threads:
+        environment["OMP_NUM_THREADS"] = str(threads)
     client = NotebookClient(
         notebook,
         kernel_name="rust",

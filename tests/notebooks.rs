@@ -108,14 +108,38 @@ fn the_notebooks_run_as_one_program_without_jupyter() -> Result<()> {
     }
     // The target directory that this test was compiled into, so that nothing is compiled twice.
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().context("a target directory")?;
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let manifest = root().join("target/notebooks_as_program/Cargo.toml");
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     let arguments =
-        [OsStr::new("run"), OsStr::new("--manifest-path"), manifest.as_os_str(), OsStr::new("--target-dir")];
-    let mut program = Command::new(cargo);
-    program.args(arguments).arg(target).current_dir(root().join("notebooks"));
-    succeed(
-        "notebooks_as_program",
-        program.env("RECYCLABLE_FAST", "1").env("RECYCLABLE_STRICT", "1").env("RECYCLABLE_DEVICE", "cpu"),
-    )
+        [OsStr::new("build"), OsStr::new("--manifest-path"), manifest.as_os_str(), OsStr::new("--target-dir")];
+    succeed("cargo build of notebooks_as_program", cargo.args(arguments).arg(target).current_dir(root()))?;
+
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(root().join("notebooks"))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "ipynb") {
+            names.push(path.file_stem().context("a name")?.to_owned());
+        }
+    }
+    names.sort();
+    // Two at once, as in tests/notebooks.py: their products are small, and gain little from a second core.
+    let cores = std::thread::available_parallelism()?.get();
+    let names = Mutex::new(names.into_iter());
+    let work = || -> Result<()> {
+        loop {
+            let next = names.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some(name) = next else { return Ok(()) };
+            let mut program = Command::new(target.join("debug/notebooks_as_program"));
+            program
+                .arg(&name)
+                .current_dir(root().join("notebooks"))
+                .env("OMP_NUM_THREADS", (cores / 2).max(1).to_string());
+            program.env("RECYCLABLE_FAST", "1").env("RECYCLABLE_STRICT", "1").env("RECYCLABLE_DEVICE", "cpu");
+            succeed(&format!("notebooks_as_program {}", name.display()), &mut program)?;
+        }
+    };
+    std::thread::scope(|scope| {
+        let two = [scope.spawn(work), scope.spawn(work)];
+        two.into_iter().try_for_each(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })
 }
