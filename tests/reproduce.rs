@@ -15,6 +15,7 @@ use recyclable::experiment::studies::{Chosen, Studies};
 use recyclable::experiment::sweep::{SweepConfig, sweep};
 use recyclable::experiment::{Compute, Inputs, Profile, Unit};
 use recyclable::files::{read_json, write_json};
+use recyclable::lineage::Lineage;
 use recyclable::report::{Report, rejudge, report_sweep, reproduce};
 use recyclable::text::{Corpus, World, WorldConfig};
 use recyclable::train::Optimisation;
@@ -152,8 +153,21 @@ fn a_run_judges_every_claim_it_can_and_a_resumed_run_finds_the_same() -> Result<
     }
     let error = rejudge(&elsewhere.join("results")).unwrap_err().to_string();
     assert!(error.contains("profile.json"), "{error}");
-    let again = serde_json::to_value(rejudge(&elsewhere)?.claims)?;
-    assert_eq!(again, whole["claims"]);
+    let error = rejudge(&elsewhere).unwrap_err().to_string();
+    assert!(
+        error.contains("no result") && error.contains(" on "),
+        "versions and what they know are part of a run: {error}"
+    );
+    std::fs::copy(out.join("results/versions.jsonl"), elsewhere.join("results/versions.jsonl"))?;
+    let again = rejudge(&elsewhere)?;
+    assert_eq!(serde_json::to_value(&again.claims)?, whole["claims"]);
+    assert_eq!(
+        (serde_json::json!(again.seconds), serde_json::json!(again.date)),
+        (whole["seconds"].clone(), whole["date"].clone())
+    );
+    // Rows of more seeds than were asked for are left out.
+    write_json(elsewhere.join("profile.json"), &Profile { seeds: 1, ..toy() })?;
+    assert!(rejudge(&elsewhere)?.claims.iter().all(|claim| claim.n == 1));
     assert_eq!(read_json::<Inputs>(out.join("inputs.json"))?, inputs);
 
     // More seeds add to what is there; other settings, other texts and older programs' folders are refused.
@@ -340,6 +354,13 @@ fn two_dials_of_the_world_are_swept_and_the_sweep_is_resumed() -> Result<()> {
     assert_eq!(dials, [(0.0, 0.25), (0.0, 1.0), (0.9, 0.25), (0.9, 1.0)]);
     // 4 settings × 3 methods × 2 seeds × (M_0, M_1, applied, from Δ_0, from α·Δ_0).
     assert_eq!(found.experiment.results.runs.len(), 4 * 3 * 2 * 5);
+    // What is pre-trained on does not depend on the new words of tasks: pre-trained once, and taken over.
+    let version = |setting: &str| {
+        let lineage = Lineage::existing(out.join(setting).join("lineage-0"))?;
+        lineage.record("M1").map(|record| (record.fingerprint, record.seconds))
+    };
+    assert_eq!(version("new-words-0-distance-1")?, version("new-words-0.9-distance-1")?);
+    assert_ne!(version("new-words-0-distance-1")?.0, version("new-words-0-distance-0.25")?.0);
     let report = report_sweep(&found, &out)?;
     let text = report.table.to_text();
     assert!(text.contains("full, embeddings frozen") && text.contains("domain distance"), "{text}");

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use super::materials::Materials;
-use super::plan::{DataPlan, version_name};
+use super::plan::DataPlan;
 use super::results::Knowledge;
 use super::results::{KnowledgeKey, commit};
 use crate::lineage::Lineage;
@@ -32,8 +32,7 @@ impl Site {
 
     /// What every version of every lineage knows of every domain.
     pub fn knowledge(&self) -> Result<Vec<Knowledge>> {
-        let controls = self.plan.controls().into_iter().map(String::from);
-        let versions: Vec<String> = (0..=self.plan.last).map(version_name).chain(controls).collect();
+        let versions = self.plan.versions();
         let mut rows = Vec::new();
         for (lineage, store) in self.lineages.iter().enumerate() {
             for version in &versions {

@@ -104,14 +104,19 @@ impl Materials {
 
     /// Fingerprints of all that is read: of every corpus's documents, and of every task's examples within the limits.
     pub fn fingerprints(&self) -> Result<Inputs> {
-        let trained = std::iter::once(&self.initial).chain(&self.upgrades).map(|corpus| ("corpus", corpus));
-        let corpora = trained.chain(self.held_out.iter().map(|corpus| ("held-out share of", corpus)));
-        let corpora = corpora.map(|(what, corpus)| Ok((format!("{what} {}", corpus.name), digest(&corpus.documents)?)));
         let tasks = self.tasks.iter().map(|task| {
             let splits = [&task.train, &task.dev, &task.test];
             Ok((format!("task {}", task.name), digest(&[digest(&task.labels)?, digest(splits)?])?))
         });
-        corpora.chain(tasks).collect()
+        let tasks = tasks.collect::<Result<Inputs>>()?;
+        Ok(self.corpora()?.into_iter().chain(tasks).collect())
+    }
+
+    /// Of the fingerprints those of the corpora: what pre-training reads.
+    pub fn corpora(&self) -> Result<Inputs> {
+        let trained = std::iter::once(&self.initial).chain(&self.upgrades).map(|corpus| ("corpus", corpus));
+        let corpora = trained.chain(self.held_out.iter().map(|corpus| ("held-out share of", corpus)));
+        corpora.map(|(what, corpus)| Ok((format!("{what} {}", corpus.name), digest(&corpus.documents)?))).collect()
     }
 }
 

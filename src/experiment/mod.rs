@@ -6,6 +6,7 @@
 pub mod baselines;
 mod bench;
 mod comparison;
+mod compute;
 mod lineages;
 mod materials;
 pub(crate) mod parallel;
@@ -20,8 +21,9 @@ pub mod studies;
 pub mod sweep;
 pub mod world_check;
 
+pub use compute::Compute;
 pub(crate) use materials::Materials;
-pub use perform::{Compute, Experiment, perform};
+pub use perform::{Experiment, perform};
 pub use plan::Unit;
 pub(crate) use plan::{
     BAG_OF_WORDS, DataPlan, INDEPENDENT, MAJORITY, PERMUTED, PERMUTED_INNER, Place, UNTRAINED, shown,

@@ -4,23 +4,23 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
-use tch::Device;
 
-use super::Inputs;
 use super::bench::{Bench, keeps};
 use super::comparison::{Comparer, share_models};
+use super::compute::Compute;
 use super::lineages::Site;
 use super::materials::Materials;
 use super::plan::DataPlan;
 use super::pretraining::{Chain, pretrain_chains};
 use super::profile::Profile;
-use super::results::{Ledger, Pair, PairKey, Results, Run, RunKey, folder, write_knowledge};
+use super::results::{KnowledgeKey, Ledger, Pair, PairKey, Results, Run, RunKey, folder, write_knowledge};
+use super::run_folder::Inputs;
 use crate::device::peak_rss_mb;
 use crate::display::progress::{LINES_A_RUN, say};
 use crate::files::{read_json, write_json};
-use crate::text::Task;
+use crate::text::{Corpus, Task};
 
 /// The file that marks a folder as that of a run, and says of which profile.
 const PROFILE: &str = "profile.json";
@@ -28,15 +28,6 @@ const PROFILE: &str = "profile.json";
 const INPUTS: &str = "inputs.json";
 /// Where a run counts its time over interruptions.
 const CLOCK: &str = "clock.json";
-
-/// Where a run computes.
-#[derive(Clone, Copy, Debug)]
-pub struct Compute {
-    /// The CPU or a GPU.
-    pub device: Device,
-    /// Threads in all. Small models fill one core each, so on the CPU runs stand side by side on a thread each.
-    pub threads: usize,
-}
 
 /// What a run of an experiment leaves.
 #[derive(Clone, Debug)]
@@ -119,8 +110,7 @@ pub(super) fn measure(
 ) -> Result<Experiment> {
     let first = sites.first().context("a profile without texts")?;
     first.materials.notes.iter().for_each(|note| say(note));
-    let chains = sites.iter().map(Site::chains).collect::<Result<Vec<_>>>()?.concat();
-    pretrain_chains(chains, place, LINES_A_RUN)?;
+    pretrain_sites(sites, place)?;
     clock.write()?;
     let table = folder(out);
     let knowledge = sites.iter().map(Site::knowledge).collect::<Result<Vec<_>>>()?.concat();
@@ -130,8 +120,8 @@ pub(super) fn measure(
     let workers = if place.device.is_cuda() { 1 } else { place.threads };
     let threads = place.threads.div_ceil(workers);
     let prepare = || Ok(Bench::new(sites, place.device));
-    // A result whose weights are gone is of no use to the runs that build on them.
-    let has_weights = |run: &Run| !keeps(&run.key) || sites.iter().any(|site| site.has_weights(&run.key));
+    // A result whose weights are gone is of no use to the runs that build on them. What this call does not look at, it leaves alone.
+    let has_weights = |run: &Run| !keeps(&run.key) || !sites.iter().any(|site| site.lacks_weights(&run.key));
     let ledger = Ledger::<Run>::open(&table, has_weights)?;
     let mut keys: Vec<RunKey> = Vec::new();
     let stages: Vec<_> = sites.iter().map(|site| site.plan.runs()).collect();
@@ -172,6 +162,12 @@ pub(super) fn measure(
     })
 }
 
+/// Pre-trains whatever the lineages of these sites lack.
+pub(super) fn pretrain_sites<'a>(sites: impl IntoIterator<Item = &'a Site>, place: Compute) -> Result<()> {
+    let chains = sites.into_iter().map(Site::chains).collect::<Result<Vec<_>>>()?.concat();
+    pretrain_chains(chains, place, LINES_A_RUN)
+}
+
 impl Experiment {
     /// What the folder of a finished run holds: rows and texts, not the models. So that it can be judged again where those are gone.
     ///
@@ -181,12 +177,7 @@ impl Experiment {
         let data = profile.data();
         let materials = data.iter().map(|plan| Materials::of(&plan.profile)).collect::<Result<Vec<_>>>()?;
         checked_inputs(&data, &materials, out)?;
-        let results = Results::load(out)?;
-        for plan in &data {
-            let keys: Vec<RunKey> = plan.runs().into_iter().flat_map(|(_, keys)| keys).collect();
-            keys.iter().try_for_each(|key| results.run(key).map(drop))?;
-            plan.pairs().iter().try_for_each(|key| results.pair(key).map(drop))?;
-        }
+        let results = planned(Results::load(out)?, &data, &materials)?;
         let spent = Clock::start(out)?.before;
         let first = materials.first().context("a profile without texts")?;
         Ok(Experiment {
@@ -199,6 +190,40 @@ impl Experiment {
             profile,
         })
     }
+}
+
+/// The rows that the plans ask for, and no others: a folder may hold those of more lineages or seeds. Errors where one is missing.
+fn planned(results: Results, data: &[DataPlan], materials: &[Materials]) -> Result<Results> {
+    let runs: BTreeSet<RunKey> = data.iter().flat_map(DataPlan::runs).flat_map(|(_, keys)| keys).collect();
+    let pairs: BTreeSet<PairKey> = data.iter().flat_map(DataPlan::pairs).collect();
+    let mut versions: BTreeSet<KnowledgeKey> = BTreeSet::new();
+    for (plan, materials) in data.iter().zip(materials) {
+        for (lineage, version) in
+            plan.lineages().flat_map(|lineage| plan.versions().into_iter().map(move |name| (lineage, name)))
+        {
+            let key = |corpus: &Corpus| KnowledgeKey {
+                data: plan.name.clone(),
+                lineage,
+                version: version.clone(),
+                domain: corpus.name.clone(),
+            };
+            versions.extend(materials.held_out.iter().map(key));
+        }
+    }
+    let kept = Results {
+        runs: results.runs.into_iter().filter(|row| runs.contains(&row.key)).collect(),
+        pairs: results.pairs.into_iter().filter(|row| pairs.contains(&row.key)).collect(),
+        versions: results.versions.into_iter().filter(|row| versions.contains(&row.key)).collect(),
+    };
+    runs.iter().try_for_each(|key| kept.run(key).map(drop))?;
+    pairs.iter().try_for_each(|key| kept.pair(key).map(drop))?;
+    for row in &kept.versions {
+        versions.remove(&row.key);
+    }
+    if let Some(key) = versions.first() {
+        bail!("there is no result of {key}: `recyclable reproduce` finishes a run");
+    }
+    Ok(kept)
 }
 
 /// What guessing earns: the majority class's share of each task's test texts.
@@ -214,10 +239,11 @@ impl Site {
         Ok(self.plan.lineages().map(of).collect::<Result<Vec<_>>>()?.concat())
     }
 
-    fn has_weights(&self, key: &RunKey) -> bool {
+    /// Whether this is the run's site, and its weights are not there.
+    fn lacks_weights(&self, key: &RunKey) -> bool {
         let lineage = self.lineage(key.lineage);
         self.plan.name == key.data
-            && lineage.is_ok_and(|lineage| lineage.adapted_path(&key.recipe.version, &key.weights()).is_file())
+            && lineage.is_ok_and(|lineage| !lineage.adapted_path(&key.recipe.version, &key.weights()).is_file())
     }
 }
 

@@ -89,6 +89,12 @@ impl DataPlan {
         }
     }
 
+    /// Every version of a lineage, controls last.
+    pub fn versions(&self) -> Vec<String> {
+        let controls = self.controls().into_iter().map(String::from);
+        (0..=self.last).map(version_name).chain(controls).collect()
+    }
+
     /// The versions of a lineage besides M_0 … M_L.
     pub fn controls(&self) -> Vec<&'static str> {
         let independent = self.profile.independent.then_some(INDEPENDENT);

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 use tch::Device;
 
-use super::Compute;
+use super::compute::Compute;
 use super::materials::Materials;
 use super::parallel::in_workers;
 use super::plan::{INDEPENDENT, PERMUTED, PERMUTED_INNER, UNTRAINED, version_name};
@@ -56,8 +56,8 @@ pub(crate) fn pretrain_chains(mut chains: Vec<Chain>, place: Compute, lines: u64
     in_workers(chains, workers, threads, || Ok(()), |(), chain| chain.pretrain(place.device, lines)).map(drop)
 }
 
-/// The seed of one pre-training: of `first` (M_0), `independent`, or the name of an upgraded version. No two lineages share one, nor do
-/// lineages of two worlds.
+/// The seed of one pre-training: of `first` (M_0), `independent`, or the name of an upgraded version. No two lineages of a run share one.
+/// Worlds of another seed have others; settings of one world's dials share theirs, so that what differs between them is the dial.
 fn lineage_seed(profile: &Profile, lineage: usize, purpose: &str) -> u64 {
     let world = if let Source::World(world) = &profile.source { world.seed } else { 0 };
     seed::derive(profile.seed.wrapping_add(world), &format!("lineage {lineage} {purpose}"))

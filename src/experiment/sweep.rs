@@ -6,11 +6,13 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
+use super::compute::Compute;
 use super::lineages::Site;
 use super::materials::Materials;
-use super::perform::{Clock, Compute, Experiment, measure};
+use super::perform::{Clock, Experiment, measure, pretrain_sites};
 use super::plan::{DataPlan, Scope};
 use super::profile::{MethodPlan, Profile, Source};
+use super::run_folder::Inputs;
 use crate::files::{read_json, write_json};
 use crate::model::Method;
 use crate::train::TuneConfig;
@@ -54,6 +56,9 @@ impl SweepConfig {
         ensure!(!self.distances.is_empty(), "distances is empty: there is no distance to try");
         ensure!(!self.new_words.is_empty(), "new_words is empty: there is no share to try");
         ensure!(!self.tasks.is_empty(), "tasks is empty: name a task of the new domain");
+        let repeats = |values: &[f64]| values.iter().enumerate().any(|(at, value)| values[..at].contains(value));
+        ensure!(!repeats(&self.distances), "distances name one twice: {:?}", self.distances);
+        ensure!(!repeats(&self.new_words), "new_words name one twice: {:?}", self.new_words);
         ensure!(self.lineages > 0 && self.seeds > 0, "lineages and seeds must be at least 1");
         Ok(())
     }
@@ -90,6 +95,7 @@ pub fn sweep(profile: &Profile, config: &SweepConfig, place: Compute, out: &Path
     profile.validate()?;
     config.validate()?;
     let profile = swept(profile, config)?;
+    profile.validate()?;
     let settings = settings(&profile, config)?;
     check_folder(&profile, config, out)?;
     let sites = settings.iter().map(|setting| {
@@ -110,8 +116,36 @@ pub fn sweep(profile: &Profile, config: &SweepConfig, place: Compute, out: &Path
     write_json(out.join(MARKER), &(config, &profile))?;
     let sites =
         sites.into_iter().map(|(plan, materials)| Site::open(plan, materials, out)).collect::<Result<Vec<_>>>()?;
-    let experiment = measure(&profile, &sites, place, out, &Clock::start(out)?)?;
+    let clock = Clock::start(out)?;
+    share_versions(&sites, place)?;
+    let experiment = measure(&profile, &sites, place, out, &clock)?;
     Ok(Sweep { config: config.clone(), experiment, settings })
+}
+
+/// What a model is pre-trained on does not depend on the share of new words in tasks: where settings have the same corpora, the first one's
+/// versions are pre-trained and the others take them over.
+fn share_versions(sites: &[Site], place: Compute) -> Result<()> {
+    let mut first: Vec<(Inputs, &Site)> = Vec::new();
+    let mut others = Vec::new();
+    for site in sites {
+        let corpora = site.materials.corpora()?;
+        match first.iter().find(|(same, _)| *same == corpora) {
+            Some((_, owner)) => others.push((site, *owner)),
+            None => first.push((corpora, site)),
+        }
+    }
+    pretrain_sites(first.into_iter().map(|(_, site)| site), place)?;
+    for (site, owner) in others {
+        for index in site.plan.lineages() {
+            let (from, to) = (owner.lineage(index)?, site.lineage(index)?);
+            for (name, record) in from.versions()? {
+                if !to.has_version(&name) {
+                    to.save_version(&name, &from.version(&name)?, record)?;
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The profile of every setting: three ways to tune, one learning rate, nothing beside.

@@ -34,7 +34,9 @@ impl Source {
     /// The world of another seed; real text as it is, of which there is only one.
     pub(crate) fn other(&self, number: u64) -> Source {
         match self {
-            Source::World(world) => Source::World(WorldConfig { seed: world.seed + number, ..world.clone() }),
+            Source::World(world) => {
+                Source::World(WorldConfig { seed: world.seed.wrapping_add(number), ..world.clone() })
+            }
             Source::Folder(source) => Source::Folder(source.clone()),
         }
     }

@@ -8,6 +8,8 @@
 //! | `pairs.jsonl` | [`Pair`] | two tuned models compared: the straight path between them, their attention heads, their distance |
 //! | `versions.jsonl` | [`Knowledge`] | what a version knows of a domain: its masked-LM loss on held-out texts |
 //!
+//! `answers` is text (a digit a test text), which pandas has to be told: `read_json(…, lines=True, dtype={"answers": str})`.
+//!
 //! Every row names the data, lineage, seed and commit it is of, so tables of several runs can be put together.
 
 mod knowledge;
