@@ -220,28 +220,40 @@ impl Draft {
         Ok(self)
     }
 
-    /// The same where it could be measured.
+    /// The same of what the plan may lack: an empty sample says that it does. Where it could not be measured, the note says why.
     pub fn part_where(self, name: &str, sample: Result<Sample>) -> Result<Draft> {
         match sample {
-            Ok(sample) if !sample.values.is_empty() => self.part(name, &sample),
-            _ => Ok(self),
+            Ok(sample) if sample.values.is_empty() => Ok(self),
+            Ok(sample) => self.part(name, &sample),
+            Err(error) => Ok(self.lacking(name, &error)),
         }
     }
 
-    /// The headline number of one task, where it could be measured.
+    /// The headline number of one task. Where it could not be measured, the note says why.
     pub fn task(mut self, name: &str, sample: Result<Sample>) -> Draft {
-        if let Ok(interval) = sample.and_then(|sample| sample.interval()) {
-            self.claim.tasks.push(Part::new(name, &interval));
+        match sample.and_then(|sample| sample.interval()) {
+            Ok(interval) => self.claim.tasks.push(Part::new(name, &interval)),
+            Err(error) => return self.lacking(name, &error),
         }
         self
     }
 
     /// The same of a geometric mean.
     pub fn geometric_task(mut self, name: &str, logarithms: Result<Sample>) -> Draft {
-        if let Ok(interval) = logarithms.and_then(|sample| sample.interval()) {
-            self.claim.tasks.push(Part::new(name, &interval).exponential());
+        match logarithms.and_then(|sample| sample.interval()) {
+            Ok(interval) => self.claim.tasks.push(Part::new(name, &interval).exponential()),
+            Err(error) => return self.lacking(name, &error),
         }
         self
+    }
+
+    /// Whether all units give the same headline number.
+    pub fn has_no_spread(&self) -> bool {
+        self.claim.n > 1 && self.claim.ci95.is_some_and(|[lo, hi]| hi - lo < stats::ROUNDING)
+    }
+
+    fn lacking(self, name: &str, error: &anyhow::Error) -> Draft {
+        self.remark(format!("{name} could not be measured: {error:#}"))
     }
 
     /// The interval of a number when texts are drawn anew.

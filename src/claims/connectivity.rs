@@ -40,20 +40,25 @@ pub(crate) fn gap(pair: &Pair) -> Result<f64> {
 
 impl Evidence<'_> {
     /// A number for every unit: the mean over the pairs of a relation, on all tasks that versions are compared on. Units without such
-    /// a pair are left out.
+    /// a pair are left out; where no unit has one, that is an error.
     pub(crate) fn compared(
         &self,
         method: &str,
         relation: Relation,
         value: impl Fn(&Pair) -> Result<f64>,
     ) -> Result<Sample> {
+        let sample = self.compared_where(method, relation, value)?;
+        ensure!(!sample.values.is_empty(), "no pair of tuned models ({}) was compared", relation.name());
+        Ok(sample)
+    }
+
+    /// The same of a relation that the plan may not ask for: empty where it does not.
+    fn compared_where(&self, method: &str, relation: Relation, value: impl Fn(&Pair) -> Result<f64>) -> Result<Sample> {
         let mean = |place: &Place| {
             let pairs = self.pairs(place, method, relation).into_iter();
             stats::mean(&pairs.map(&value).collect::<Result<Vec<_>>>()?)
         };
-        let sample = self.sample_where(|place| !self.pairs(place, method, relation).is_empty(), mean)?;
-        ensure!(!sample.values.is_empty(), "no pair of tuned models ({}) was compared", relation.name());
-        Ok(sample)
+        self.sample_where(|place| !self.pairs(place, method, relation).is_empty(), mean)
     }
 
     /// The tasks that versions are compared on, in words.
@@ -108,7 +113,8 @@ pub(super) fn connectivity(evidence: &Evidence, method: &str) -> Result<Claim> {
             Bound { side: Side::AtLeast, value: CONTROL_BARRIER_AT_LEAST },
         )?;
     for (relation, name) in BESIDE {
-        draft = draft.part_where(&format!("barrier, {name}"), barrier(relation))?;
+        draft = draft
+            .part_where(&format!("barrier, {name}"), evidence.compared_where(method, relation, accuracy_barrier))?;
     }
     for (relation, than) in [(Relation::TwoSeeds, "two seeds of M_1"), (Relation::Uncoupled, "uncoupled ends")] {
         let excess = evidence.excess(method, relation, accuracy_barrier);
@@ -143,7 +149,7 @@ pub(super) fn similarity(evidence: &Evidence, method: &str) -> Result<Claim> {
         .condition("g − g(M_PERM)", &adjacent.minus(&permuted)?, above_zero)?
         .part("g, M_0 to M_PERM", &permuted)?;
     for (relation, name) in BESIDE {
-        draft = draft.part_where(&format!("g, {name}"), gaps(relation))?;
+        draft = draft.part_where(&format!("g, {name}"), evidence.compared_where(method, relation, gap))?;
     }
     for task in evidence.plan.profile.pilot_tasks() {
         draft = draft.task(task, on_task(evidence, method, task, gap));

@@ -96,6 +96,11 @@ impl<'a> Evidence<'a> {
         stats::mean(&tasks.iter().map(|task| self.chance(task)).collect::<Result<Vec<_>>>()?)
     }
 
+    /// Whether what decides no claim was run with the first seed of each lineage alone: where the unit is the lineage and there are more.
+    pub fn runs_first_seeds_alone(&self) -> bool {
+        self.unit == Unit::Lineage && self.plan.profile.seeds > 1
+    }
+
     /// Every repetition, lineage by lineage.
     pub fn places(&self) -> impl Iterator<Item = &Place> {
         self.units.iter().flatten()

@@ -3,6 +3,9 @@
 //! A score is averaged over tasks; methods are paired within a repetition. The unit is the lineage (the mean over its seeds) where
 //! there are three or more, else the seed. A claim *holds* where every 95 % Student-t interval lies on the right side of its bound,
 //! is *refuted* where one lies on the wrong side, and is *undecided* otherwise. A claim that fails is a result like any other.
+//!
+//! "No dip" (C2), "no loss" (C4b, C6) ask for one side each: at most so much worse. Better is welcome, so the bound is one-sided;
+//! whether the ends are the *same* but for that margin stands beside C4b (two one-sided tests).
 
 mod claim;
 mod compatibility;
@@ -74,19 +77,41 @@ pub(crate) fn judge_on(evidence: &Evidence) -> Verdicts {
             }
         }
     }
-    correct(&mut claims);
+    correct(&mut claims, unmeasured.len());
     Verdicts { claims, unmeasured }
 }
 
-/// Holm's correction: whether a claim holds when all of the report are judged at once.
-fn correct(claims: &mut [Claim]) {
-    let tested: Vec<f64> = claims.iter().filter_map(|claim| claim.p).collect();
-    let Ok(adjusted) = holm(&tested) else { return };
-    let mut adjusted = adjusted.into_iter();
-    for claim in claims.iter_mut().filter(|claim| claim.p.is_some()) {
-        claim.holm = adjusted.next().map(|p| claim.verdict == Verdict::Holds && p <= ALPHA);
+/// Holm's correction: whether a claim holds when all of the report are judged at once, those `unmeasured` among them, which do not hold.
+fn correct(claims: &mut [Claim], unmeasured: usize) {
+    let mut asked: Vec<f64> = claims.iter().map(|claim| claim.p.unwrap_or(1.0)).collect();
+    asked.resize(claims.len() + unmeasured, 1.0);
+    let Ok(adjusted) = holm(&asked) else { return };
+    for (claim, p) in claims.iter_mut().zip(adjusted) {
+        claim.holm = claim.p.map(|_| claim.verdict == Verdict::Holds && p <= ALPHA);
     }
 }
 
 /// How many claims there are for each tuning method.
 pub const CLAIMS: usize = JUDGES.len();
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::{Bound, Side};
+
+    #[test]
+    fn a_claim_that_was_not_measured_counts_among_those_that_are_corrected_for() -> Result<()> {
+        let above_zero = Bound { side: Side::Above, value: 0.0 };
+        // t = 5.28, p = 2 · P(t(2) ≥ 5.28) = 0.034: below 0.05, and twice it is not.
+        let mut claims = vec![claim::testing::claim("C5", &[0.1, 0.16, 0.2], above_zero)?];
+        correct(&mut claims, 0);
+        assert_eq!((claims[0].verdict, claims[0].holm), (Verdict::Holds, Some(true)), "{:?}", claims[0].p);
+        correct(&mut claims, 1);
+        assert_eq!(claims[0].holm, Some(false));
+        // Nor does one unit, which has no p.
+        claims.push(claim::testing::claim("C6", &[0.1], above_zero)?);
+        correct(&mut claims, 0);
+        assert_eq!([claims[0].holm, claims[1].holm], [Some(false), None]);
+        Ok(())
+    }
+}
