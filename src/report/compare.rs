@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 
-use super::Report;
+use super::document::Report;
 use crate::claims::Claim;
 use crate::display::{Cell, Column, Table};
 use crate::stats;

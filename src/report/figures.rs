@@ -97,7 +97,7 @@ fn paths(evidence: &Evidence, method: &str) -> Result<Figure> {
         }
     }
     let what = format!(
-        "No dip between tuned versions of one lineage means that they lie in one basin; M_PERM is M_0 in other coordinates. Accuracy {}. The \
+        "Two models in one basin would show no dip; M_PERM is M_0 in other coordinates. Accuracy {}. The \
          bands are 95 % intervals; ends of pairs are coupled, but for two seeds.",
         evidence.compared_on()
     );

@@ -1,6 +1,7 @@
 //! The report as GitHub-flavoured Markdown.
 
-use super::{Report, page};
+use super::document::Report;
+use super::page;
 use crate::display::escape_markdown;
 
 /// The whole report; figures are linked from `figures/`.
@@ -11,7 +12,7 @@ pub(super) fn markdown(report: &Report) -> String {
     for note in &report.notes {
         text += &format!("> {}\n\n", escape_markdown(note));
     }
-    text += "## Rules, fixed before the run\n\n";
+    text += "## Rules\n\n";
     for claim in &report.claims {
         text += &format!("- **{}** {}", escape_markdown(&claim.id), escape_markdown(&claim.rule));
         for condition in &claim.conditions {

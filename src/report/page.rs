@@ -1,6 +1,6 @@
 //! The report as one HTML file that needs nothing else: figures inline, light and dark, fit for print.
 
-use super::Report;
+use super::document::Report;
 use crate::claims::{Claim, Verdict};
 use crate::display::{Cell, escape_html, thousands};
 
@@ -105,7 +105,7 @@ fn summary(report: &Report) -> String {
 fn claims(report: &Report) -> String {
     let mut html = format!(
         "<h2>Claims</h2>\n<div class=\"wide\"><table>\n<caption>Measured: the mean over {} with its 95 % Student-t interval. {} \
-         The rules, this project's own, were fixed before the run; a claim that does not hold is a result.</caption>\n\
+         The rules are this project's own, fixed before the run; a claim that does not hold is a result.</caption>\n\
          <thead><tr><th scope=\"col\" style=\"text-align:left\">claim</th><th scope=\"col\" style=\"text-align:left\">statement</th>\
          <th scope=\"col\" style=\"text-align:right\">measured</th><th scope=\"col\" style=\"text-align:right\">n</th>\
          <th scope=\"col\" style=\"text-align:left\">verdict</th></tr></thead>\n<tbody>\n",

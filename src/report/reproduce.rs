@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 use serde_json::json;
 
-use super::Report;
+use super::document::Report;
 use super::figures::figures;
 use super::tables::tables;
 use crate::claims::{CLAIMS, Evidence, Verdicts, judge};
@@ -36,7 +36,12 @@ pub fn reproduce(profile: &Profile, place: Compute, out: &Path) -> Result<Report
 ///
 /// Errors: a folder without a finished run, changed texts, missing rows.
 pub fn rejudge(out: &Path) -> Result<Report> {
-    let report = report(&Experiment::load(out)?, Report::load(out)?);
+    let (mut experiment, run) = (Experiment::load(out)?, Report::load(out)?);
+    if experiment.seconds == 0.0 {
+        // A copy of rows and report alone, without the clock.
+        (experiment.seconds, experiment.peak_rss_mb) = (run.seconds, run.peak_rss_mb);
+    }
+    let report = report(&experiment, run);
     report.write(out)?;
     Ok(report)
 }
@@ -68,8 +73,9 @@ fn report(experiment: &Experiment, run: Report) -> Report {
 fn notes(experiment: &Experiment) -> Vec<String> {
     let mut notes = experiment.notes.clone();
     notes.push(
-        "The thresholds are this project's own, fixed before the run. Retained shares are formed from accuracies averaged over tasks; ratios \
-         of updates per task, then averaged on the logarithm. Weights are chosen on dev; every judgement is made on test."
+        "The thresholds are this project's own, fixed before the run; the paper's body was not at hand, and no number of it stands here. \
+         Retained shares are formed from accuracies averaged over tasks; ratios of updates per task, then averaged on the logarithm. Weights are \
+         chosen on dev, and C4a counts updates by the dev score; every other judgement is made on test."
             .to_string(),
     );
     let independent = match experiment.profile.independent {
@@ -81,9 +87,12 @@ fn notes(experiment: &Experiment) -> Vec<String> {
          weights.{independent}"
     ));
     let commits = experiment.results.commits();
-    if commits.len() > 1 {
+    if commits.iter().any(|(of, _)| *of != commit()) {
         let rows = commits.iter().map(|(commit, rows)| format!("{rows} of {commit}")).collect::<Vec<_>>().join(", ");
-        notes.push(format!("The run went on with another program: of its rows are {rows}; each names its own."));
+        notes.push(format!(
+            "What was measured and what judged it are not one program. Rows: {rows}; judged by {}.",
+            commit()
+        ));
     }
     notes
 }

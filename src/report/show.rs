@@ -2,7 +2,9 @@
 
 use anyhow::Result;
 
-use super::{Report, RunComparison, SweepReport};
+use super::compare::RunComparison;
+use super::document::Report;
+use super::sweep::SweepReport;
 use crate::display::{Bundle, Show};
 
 impl Show for Report {

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::cell_where;
+use super::cells::cell_where;
 use crate::claims::{Evidence, Sample};
 use crate::display::{Cell, Column, Table};
 use crate::experiment::results::Recipe;
@@ -21,11 +21,13 @@ pub(super) fn baselines(evidence: &Evidence, macro_f1: bool) -> Result<Table> {
         false => ("baselines", "With all labels: accuracy", "accuracy"),
         true => ("baselines-macro-f1", "With all labels: macro-F1", "macro-F1"),
     };
+    let has_own = profile.tasks.iter().any(|task| task.targets.len() > 1);
     let caption = format!(
-        "{} Test {what}, at most {} training texts a task; the own version is the one whose domain the task is from. The untrained network \
-         is run on the first lineage, and what draws nothing at random once.",
+        "{} Test {what}, at most {} training texts a task{}. The untrained network is run on the first lineage, and what draws nothing at \
+         random once.",
         evidence.basis(),
-        profile.limits.train
+        profile.limits.train,
+        if has_own { "; the own version is the one whose domain the task is from" } else { "" }
     );
     let mut table = Table::new(id, title, columns).caption(caption);
     let own = |task: &str| {
@@ -41,7 +43,7 @@ pub(super) fn baselines(evidence: &Evidence, macro_f1: bool) -> Result<Table> {
     for method in evidence.methods() {
         rows.push((format!("M_0, {method}"), method, Box::new(|_| Recipe::conventional("M0"))));
         rows.push((format!("M_1, {method}"), method, Box::new(|_| Recipe::conventional("M1"))));
-        if profile.tasks.iter().any(|task| task.targets.len() > 1) {
+        if has_own {
             let of = Box::new(move |task: &str| Recipe::conventional(&format!("M{}", own(task))));
             rows.push((format!("own version (or M_1), {method}"), method, of));
         }
@@ -73,8 +75,11 @@ pub(super) fn forgetting(evidence: &Evidence) -> Table {
     let mut columns = vec![Column::text("version"), Column::text("pre-trained on")];
     columns.extend(domains.iter().map(|name| Column::number(name.as_str(), 3)));
     columns.extend([Column::number("seconds", 0), Column::number("tokens/s", 0)]);
-    let caption = "Masked-LM loss (nats a masked token) on held-out texts of every domain after every stage, averaged over lineages with \
-                   intervals over them; time is what the version's own pre-training took, side by side with others.";
+    let over =
+        if evidence.plan.profile.lineages > 1 { ", averaged over lineages with intervals over them" } else { "" };
+    let caption = format!(
+        "Masked-LM loss (nats a masked token) on held-out texts of every domain after every stage{over}; time is what the version's own pre-training took, side by side with others."
+    );
     let mut table = Table::new("forgetting", "What each version knows of each domain", columns).caption(caption);
     let of_data: Vec<_> = evidence.results().versions.iter().filter(|row| row.key.data == evidence.plan.name).collect();
     let versions: std::collections::BTreeSet<&str> = of_data.iter().map(|row| row.key.version.as_str()).collect();

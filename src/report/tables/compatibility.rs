@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{cell, cell_where};
+use super::cells::{cell, cell_where};
 use crate::analysis::Flips;
 use crate::claims::{Evidence, Shares};
 use crate::display::{Cell, Column, Table};

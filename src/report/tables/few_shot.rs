@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{cell, cell_where};
+use super::cells::{cell, cell_where};
 use crate::claims::{CLAIMED, Evidence, VARIANTS, old_model};
 use crate::display::{Cell, Column, Table};
 use crate::experiment::results::Recipe;
@@ -19,9 +19,10 @@ pub(super) fn few_shot(evidence: &Evidence) -> Result<Table> {
     let old = evidence.methods().into_iter().map(|method| Ok(format!("{method}: {}", old_model(evidence, method)?)));
     let caption = format!(
         "{} Test accuracy; students on M_1 have {} labelled texts a class, in train and in dev, and the old model, tuned on all labels, as \
-         their teacher or start. Other losses: first seeds. {}.",
+         their teacher or start.{} {}.",
         evidence.basis(),
         profile.few_shot.shots,
+        if profile.variants && evidence.runs_first_seeds_alone() { " Other losses: first seeds." } else { "" },
         old.collect::<Result<Vec<_>>>()?.join("; ")
     );
     let mut table = Table::new("few-shot", "Few labels on the upgraded version", columns).caption(caption);

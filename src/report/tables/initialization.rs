@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 
-use super::{cell, cell_where};
+use super::cells::{cell, cell_where};
 use crate::claims::{Evidence, Race, Sample, TARGET_SHARE};
 use crate::display::{Cell, Column, Table};
 use crate::experiment::Place;
@@ -30,15 +30,19 @@ pub(super) fn initialization(evidence: &Evidence) -> Result<Table> {
         Column::number("test accuracy", 3),
     ];
     let profile = &evidence.plan.profile;
-    let caption = format!(
+    let mut caption = format!(
         "{} Updates until the dev score reaches {:.0} % of conventional tuning's final one, on equal budgets and at the usual learning rate; a \
          run that never gets there counts as twice the budget. The ratio is (u + 1) ÷ (u_conventional + 1), a geometric mean, the area the mean \
-         over the budget of the difference on dev. Test accuracy of the weights that dev chose. Starts other than Δ_0 of the same task: first \
-         seeds. α = {}.",
+         over the budget of the difference on dev. Test accuracy of the weights that dev chose.",
         evidence.basis(),
         100.0 * TARGET_SHARE,
-        profile.shrink
     );
+    if profile.variants {
+        caption += &format!(" α = {}.", profile.shrink);
+    }
+    if evidence.runs_first_seeds_alone() && (profile.variants || profile.twice || !profile.sources.is_empty()) {
+        caption += " First seeds alone: starts other than Δ_0 of the same task, and all of the first task on M_2.";
+    }
     let mut table = Table::new("initialization", "Tuning upgraded versions with all labels", columns).caption(caption);
     let (tasks, first) = (evidence.tasks(), profile.tasks[0].name.as_str());
     let same = |version: &'static str| move |task: &str| Recipe::initialized(version, task);

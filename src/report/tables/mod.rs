@@ -1,6 +1,7 @@
 //! The tables of a report.
 
 mod baselines;
+mod cells;
 mod compatibility;
 mod few_shot;
 mod initialization;
@@ -9,10 +10,11 @@ mod worlds;
 
 use anyhow::Result;
 
+pub(super) use cells::cell_where;
 pub(super) use pilots::{Kind, kinds};
 
-use crate::claims::{Claim, Evidence, Sample};
-use crate::display::{Cell, Table};
+use crate::claims::{Claim, Evidence};
+use crate::display::Table;
 
 /// Compatibility, controls, flips, paths, heads, initialization, few-shot, baselines, forgetting, variance, worlds; why one of them cannot
 /// be made is added to `problems`.
@@ -33,16 +35,6 @@ pub(super) fn tables(evidence: &Evidence, claims: &[Claim], problems: &mut Vec<S
         worlds::worlds(evidence.experiment),
     ];
     kept(tables, "a table", problems).into_iter().flatten().collect()
-}
-
-/// A mean with its interval over units.
-pub(super) fn cell(sample: &Sample) -> Result<Cell> {
-    Ok(Cell::from(&sample.interval()?))
-}
-
-/// The same where it could be measured, else a dash.
-pub(super) fn cell_where(sample: Result<Sample>) -> Cell {
-    sample.and_then(|sample| cell(&sample)).unwrap_or(Cell::Empty(()))
 }
 
 /// What could be made; the reasons why the rest could not are added to `problems`.

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 
-use super::cell_where;
+use super::cells::cell_where;
 use crate::claims::{Evidence, accuracy_barrier, gap, loss_barrier};
 use crate::display::{Cell, Column, Table};
 use crate::experiment::results::{Pair, Relation};
@@ -72,8 +72,9 @@ pub(super) fn paths(evidence: &Evidence) -> Result<Table> {
     ];
     let caption = format!(
         "{} Straight paths of {} points between tuned models, on test, {}. Ends of adjacent, distant and control pairs are coupled: their heads, \
-         modules and data order were drawn alike. Distance: L2 over backbone and modules. A dash: not measurable, as where a loss is not finite \
-         on the way.",
+         modules and data order were drawn alike. Two seeds of one version: each seed with the next, so one pair fewer than seeds, and of three \
+         or more seeds neighbouring pairs share a model. Distance: L2 over backbone and modules. A dash: not measurable, as where a loss is not \
+         finite on the way.",
         evidence.basis(),
         evidence.plan.profile.pilot.points,
         evidence.compared_on()

@@ -39,7 +39,7 @@ pub(super) fn variance(evidence: &Evidence, claims: &[Claim]) -> Option<Table> {
 
 /// The claims' numbers in every world, and over worlds; nothing where there is one.
 pub(super) fn worlds(experiment: &Experiment) -> Result<Option<Table>> {
-    let numbers = world_numbers(experiment)?;
+    let (numbers, lacking) = world_numbers(experiment);
     let data: Vec<String> = experiment.profile.data().into_iter().map(|plan| plan.name).collect();
     if data.len() < 2 {
         return Ok(None);
@@ -48,15 +48,18 @@ pub(super) fn worlds(experiment: &Experiment) -> Result<Option<Table>> {
     columns.extend(data.iter().map(|name| Column::number(name.as_str(), 3)));
     columns.push(Column::number("over worlds", 3));
     let more = experiment.profile.further_worlds;
-    let caption = format!(
-        "Headline numbers in {} worlds of other seeds, means over {} {} of {} {} each (of the judged world the first so many), and \
-         over worlds with a 95 % Student-t interval. Ratios of updates are averaged on the logarithm. They decide nothing.",
+    let (lineages, seeds) = (more.lineages.min(experiment.profile.lineages), more.seeds.min(experiment.profile.seeds));
+    let mut caption = format!(
+        "Headline numbers in {} worlds of other seeds, means over {lineages} {} of {seeds} {} each (of the judged world the first so many, all at \
+         the usual learning rate), and over the worlds where there is one, with a 95 % Student-t interval. Ratios of updates are averaged on the \
+         logarithm. They decide nothing.",
         data.len(),
-        more.lineages,
-        Unit::Lineage.counted(more.lineages),
-        more.seeds,
-        Unit::Seed.counted(more.seeds)
+        Unit::Lineage.counted(lineages),
+        Unit::Seed.counted(seeds)
     );
+    for why in lacking {
+        caption += &format!(" {why}.");
+    }
     let mut table = Table::new("worlds", "The same in other worlds", columns).caption(caption);
     let mut claims: BTreeMap<String, Vec<_>> = BTreeMap::new();
     for number in numbers {
