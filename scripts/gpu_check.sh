@@ -37,7 +37,10 @@ notebooks() {
         tail -n 40 "$course/log"
         return 1
     }
-    grep '^━━━.*done' "$course/log"
+    grep '^━━━.*done' "$course/log" || {
+        tail -n 40 "$course/log"
+        return 1
+    }
     rm -rf "$course"
 }
 

@@ -30,7 +30,7 @@
 //!     let test = TaskData::new(&task.test, &tokenizer, 32)?;
 //!     println!("M_1 ⊕ Δ_0: {:.3}", evaluate(&delta0.apply(&m1, cpu)?, &test)?.scores.accuracy);
 //!
-//!     // … and with eight labels a class it teaches M_1 more than the labels alone.
+//!     // … and with eight labels a class start and teacher can be combined (M_0 ⊕ Δ_0, kept as it is, may still be better).
 //!     let upgrade = Upgrade { old: &m0, outdated: &delta0, new: &m1 };
 //!     let few = task.few_shot(8, 0)?;
 //!     let recycled = Combined::default().recycle(upgrade, &few, &tuning, cpu, &quiet)?;

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use recyclable::params::read_safetensors;
 use tch::{Kind, Tensor};
 
-/// What the issue asks for: fp32, evaluation mode, positions that are attended.
+/// How far apart the same numbers of two programs may be: fp32, evaluation mode, positions that are attended.
 pub const TOLERANCE: f64 = 1e-4;
 
 /// `tests/parity/golden/…`
