@@ -159,12 +159,10 @@ fn a_run_judges_every_claim_it_can_and_a_resumed_run_finds_the_same() -> Result<
         "versions and what they know are part of a run: {error}"
     );
     std::fs::copy(out.join("results/versions.jsonl"), elsewhere.join("results/versions.jsonl"))?;
+    let before = Report::load(&elsewhere)?;
     let again = rejudge(&elsewhere)?;
     assert_eq!(serde_json::to_value(&again.claims)?, whole["claims"]);
-    assert_eq!(
-        (serde_json::json!(again.seconds), serde_json::json!(again.date)),
-        (whole["seconds"].clone(), whole["date"].clone())
-    );
+    assert_eq!((again.seconds, again.date), (before.seconds, before.date));
     // Rows of more seeds than were asked for are left out.
     write_json(elsewhere.join("profile.json"), &Profile { seeds: 1, ..toy() })?;
     assert!(rejudge(&elsewhere)?.claims.iter().all(|claim| claim.n == 1));

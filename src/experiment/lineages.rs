@@ -32,7 +32,7 @@ impl Site {
 
     /// What every version of every lineage knows of every domain.
     pub fn knowledge(&self) -> Result<Vec<Knowledge>> {
-        let versions = self.plan.versions();
+        let versions = self.plan.pretrained();
         let mut rows = Vec::new();
         for (lineage, store) in self.lineages.iter().enumerate() {
             for version in &versions {

@@ -199,7 +199,7 @@ fn planned(results: Results, data: &[DataPlan], materials: &[Materials]) -> Resu
     let mut versions: BTreeSet<KnowledgeKey> = BTreeSet::new();
     for (plan, materials) in data.iter().zip(materials) {
         for (lineage, version) in
-            plan.lineages().flat_map(|lineage| plan.versions().into_iter().map(move |name| (lineage, name)))
+            plan.lineages().flat_map(|lineage| plan.pretrained().into_iter().map(move |name| (lineage, name)))
         {
             let key = |corpus: &Corpus| KnowledgeKey {
                 data: plan.name.clone(),

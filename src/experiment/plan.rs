@@ -89,10 +89,10 @@ impl DataPlan {
         }
     }
 
-    /// Every version of a lineage, controls last.
-    pub fn versions(&self) -> Vec<String> {
-        let controls = self.controls().into_iter().map(String::from);
-        (0..=self.last).map(version_name).chain(controls).collect()
+    /// Every version of a lineage that was pre-trained, the independent one last.
+    pub fn pretrained(&self) -> Vec<String> {
+        let independent = self.profile.independent.then(|| INDEPENDENT.to_string());
+        (0..=self.last).map(version_name).chain(independent).collect()
     }
 
     /// The versions of a lineage besides M_0 … M_L.
