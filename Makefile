@@ -36,7 +36,7 @@ demo: build ## A first look at everything on the built-in world, into runs/demo 
 	@echo "The report: runs/demo/report.html, runs/demo/report.md and, for machines, runs/demo/report.json"
 
 .PHONY: reproduce
-reproduce: build ## The main job in full, 10 lineages of the built-in world, into runs/world (an hour and a half; goes on where it stopped)
+reproduce: build ## The main job in full, 10 lineages of the built-in world, into runs/world (an hour and a quarter; goes on where it stopped)
 	target/debug/recyclable reproduce --profile world --precision $(PRECISION) --out runs/world
 	@echo "The report: runs/world/report.html, runs/world/report.md and, for machines, runs/world/report.json and runs/world/results/*.jsonl"
 

@@ -6,7 +6,7 @@ use super::tables::{Kind, kept, kinds};
 use crate::claims::{CLAIMED, Evidence, Sample, TARGET_SHARE};
 use crate::display::{Axis, Bar, Figure, Point};
 use crate::experiment::results::{Pair, Recipe, Relation};
-use crate::experiment::shown;
+use crate::experiment::{PERMUTED_INNER, shown};
 use crate::stats;
 
 /// C1; C2, C3 and C4 for each method; and C5 with C6. Why one of them cannot be drawn is added to `problems`.
@@ -29,7 +29,9 @@ fn point(x: f64, sample: &Sample) -> Result<Point> {
 }
 
 fn compatibility(evidence: &Evidence) -> Result<Figure> {
-    let (tasks, controls) = (evidence.tasks(), evidence.plan.controls());
+    let (tasks, mut controls) = (evidence.tasks(), evidence.plan.controls());
+    // The longest name stands at the edge, where there is room for it.
+    controls.sort_by_key(|control| *control == PERMUTED_INNER);
     let versions: Vec<String> = ["M0".to_string()].into_iter().chain(evidence.upgraded()).collect();
     let names = versions.iter().map(String::as_str).chain(controls.iter().copied()).map(shown);
     let mut figure = Figure::lines(
@@ -56,7 +58,7 @@ fn compatibility(evidence: &Evidence) -> Result<Figure> {
         let ceiling = evidence.accuracy(method, &tasks, |_| Recipe::conventional("M0"))?.interval()?.mean;
         figure = figure.reference(format!("M_0, {method}"), ceiling);
     }
-    let what = "Δ_0, tuned on M_0, applied to every version without any training: how far does it fall from where it was tuned (the dotted \
+    let what = "Δ_0, tuned on M_0, applied to every version without any training: how far does it fall from where it was tuned (the dashed \
                 lines) towards chance? M_PERM is M_0 itself in other coordinates (M_PERM-inner: heads and neurons alone).";
     Ok(figure.reference("chance", evidence.mean_chance(&tasks)?).caption(caption(evidence, what)))
 }
