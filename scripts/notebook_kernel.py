@@ -238,8 +238,8 @@ def take_slot():
         make_slot(slot)
     if cache_key() != key:
         print("recyclable has changed since `make notebooks-setup`: the first cell compiles it again.", file=sys.stderr)
-    os.set_inheritable(held.fileno(), True)
-    held.detach()
+    # A copy that no object owns, and so none closes: the lock is the kernel's and its children's until the last of them ends.
+    os.set_inheritable(os.dup(held.fileno()), True)
     return slot
 
 

@@ -83,6 +83,11 @@ async def first_cell(source):
 
 
 def together(_):
+    # A notebook that is opened while another one is open must not compile in the other's directory.
+    two_slots = "import notebook_kernel as kernel; one, other = kernel.take_slot(), kernel.take_slot(); print(one, other); exit(one == other)"
+    done = subprocess.run([sys.executable, "-c", two_slots], cwd=ROOT / "scripts", capture_output=True, text=True)
+    if done.returncode:
+        return [f"two kernels were given these directories: {done.stdout}{done.stderr}"]
     set_up = code_cells(read(find()[0]))[0].source
 
     async def two():
