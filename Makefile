@@ -105,5 +105,5 @@ doc: setup ## Build the documentation, warnings are errors
 check: fmt clippy doc ## fmt, clippy and doc
 
 .PHONY: clean
-clean: ## Remove what was built and the environments (runs/ stays)
+clean: ## Remove what was built and the environments (runs/ stays, and the kernel in ~/.cache/recyclable)
 	rm -rf target .venv .venv-test .venv-notebooks .venv*.lock.tmp
