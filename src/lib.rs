@@ -15,7 +15,7 @@
 //!     let (cpu, quiet) = (Device::Cpu, Progress::silent());
 //!     let world = World::new(WorldConfig::default())?;
 //!     let tokenizer = world.tokenizer()?;
-//!     let config = RobertaConfig::tiny(tokenizer.vocab_size() as i64, 128, 32);
+//!     let config = EncoderConfig::tiny(tokenizer.vocab_size() as i64, 128, 32);
 //!     let pretraining = PretrainConfig { max_length: 32, ..Default::default() };
 //!     let tuning = TuneConfig { max_length: 32, ..Default::default() };
 //!     let task = world.task("bio_topic")?;

@@ -14,7 +14,7 @@ pub use crate::display::{Axis, Bundle, Figure, Point, Progress, Show, Table, sho
 pub use crate::experiment::{Compute, Experiment, Profile, perform};
 pub use crate::lineage::{Lineage, VersionRecord};
 pub use crate::model::{
-    Adapted, AdapterConfig, Coordinates, LoraConfig, Method, Model, Permutation, RobertaConfig, Version,
+    Adapted, AdapterConfig, Coordinates, EncoderConfig, LoraConfig, Method, Model, Permutation, Version,
 };
 pub use crate::notebook::{Check, Course, check};
 pub use crate::params::{Delta, Theta};

@@ -97,7 +97,7 @@ fn ends_without_a_common_space_and_paths_of_one_point_are_refused_with_the_reaso
     let b_renamed = Tuned::new(&renamed, &d1);
     says(&refused(linear_path(a, b_renamed, 5, &splits, CPU)), &["different tokenizers"]);
 
-    let wide = recyclable::model::RobertaConfig { hidden_size: 32, ..small::config()? };
+    let wide = recyclable::model::EncoderConfig { hidden_size: 32, ..small::config()? };
     let wide = Version::new(&wide, &small::tokenizer()?, 1)?;
     let b_wide = Tuned::new(&wide, &d1);
     says(&refused(linear_path(a, b_wide, 5, &splits, CPU)), &["different architectures"]);

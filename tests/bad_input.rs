@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use recyclable::analysis::{CurveConfig, PlaneConfig, Route, Tuned, plane, train_curve};
 use recyclable::display::Progress;
 use recyclable::lineage::{Lineage, VersionRecord};
-use recyclable::model::{Adapted, AdapterConfig, Method, RobertaConfig, Version};
+use recyclable::model::{Adapted, AdapterConfig, EncoderConfig, Method, Version};
 use recyclable::params::Theta;
 use recyclable::recycle::{Combined, Distill, Init, Recycle, Upgrade};
 use recyclable::text::{Corpus, TaskData};
@@ -154,7 +154,7 @@ fn distilling_into_another_label_set_is_refused_and_initialization_offered() -> 
 fn weights_of_another_layout_or_method_are_refused() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let (base, path) = (version(1)?, folder.path().join("weights.safetensors"));
-    let wide = RobertaConfig::tiny(base.config.vocab_size, 24, LENGTH as i64);
+    let wide = EncoderConfig::tiny(base.config.vocab_size, 24, LENGTH as i64);
     let stranger = Version::new(&wide, &tokenizer()?, 1)?;
     for method in [Method::Full, Method::Adapter(AdapterConfig::default())] {
         let adapted = tuned(&base, method)?;
@@ -172,7 +172,7 @@ fn weights_of_another_layout_or_method_are_refused() -> Result<()> {
 
 #[test]
 fn a_tokenizer_larger_than_the_vocabulary_or_with_another_padding_is_refused() -> Result<()> {
-    let small = RobertaConfig { vocab_size: 24, ..small::config()? };
+    let small = EncoderConfig { vocab_size: 24, ..small::config()? };
     says(&refused(Version::new(&small, &tokenizer()?, 1)), &["25 tokens", "vocabulary of 24"]);
     let folder = tempfile::tempdir()?;
     saved(folder.path())?;

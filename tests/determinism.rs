@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use recyclable::display::Progress;
-use recyclable::model::{AdapterConfig, LoraConfig, Method, RobertaConfig, Version};
+use recyclable::model::{AdapterConfig, EncoderConfig, LoraConfig, Method, Version};
 use recyclable::recycle::{Combined, Distill, DistillConfig, HiddenTokens, Recycle, Upgrade};
 use recyclable::text::{Text, World, WorldConfig};
 use recyclable::train::{Optimisation, PretrainConfig, Start, TuneConfig, TuneRun, pretrain, remove_checkpoint, tune};
@@ -169,10 +169,10 @@ fn run_case(case: &str, seed: u64, out: &Path) -> Result<()> {
         ..Default::default()
     })?;
     let tokenizer = world.tokenizer()?;
-    let config = RobertaConfig {
+    let config = EncoderConfig {
         hidden_dropout_prob: 0.1,
         attention_probs_dropout_prob: 0.1,
-        ..RobertaConfig::tiny(tokenizer.vocab_size() as i64, 64, World::MAX_LEN as i64)
+        ..EncoderConfig::tiny(tokenizer.vocab_size() as i64, 64, World::MAX_LEN as i64)
     };
     let old = Version::new(&config, &tokenizer, 1)?;
     let optimisation = |steps| Optimisation { steps, ..Default::default() };

@@ -22,7 +22,7 @@ shown! {
     stats: Interval;
     device: Precision;
     params: Theta, Delta, Layout, Entry, Safetensors;
-    model: Model, Version, Adapted, Card, RobertaConfig, Method, AdapterConfig, LoraConfig, Coordinates,
+    model: Model, Version, Adapted, Card, EncoderConfig, Method, AdapterConfig, LoraConfig, Coordinates,
         Permutation;
     text: Corpus, Task, Example, Text, TaskData, TaskCard, World, WorldConfig, Tokenizer, Specials, Encoding, Sequences,
         MlmData, MlmBatch, TokenBatch, TaskBatch, MaskingConfig, Overlaps, LeakReport;

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use recyclable::display::Cell;
 use recyclable::lineage::{Lineage, VersionRecord};
-use recyclable::model::{Adapted, Method, Model, RobertaConfig, Version};
+use recyclable::model::{Adapted, EncoderConfig, Method, Model, Version};
 use recyclable::text::Tokenizer;
 use serde_json::json;
 use tch::Device;
@@ -14,7 +14,7 @@ use tch::Device;
 fn version(seed: u64) -> Result<Version> {
     let words: Vec<String> = (0..20).map(|word| format!("word{word}")).collect();
     let tokenizer = Tokenizer::word_level(&words)?;
-    Version::new(&RobertaConfig::tiny(tokenizer.vocab_size() as i64, 8, 16), &tokenizer, seed)
+    Version::new(&EncoderConfig::tiny(tokenizer.vocab_size() as i64, 8, 16), &tokenizer, seed)
 }
 
 fn record(parent: Option<&str>, corpus: &str, loss: f64) -> VersionRecord {

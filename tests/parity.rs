@@ -24,7 +24,7 @@ fn load(case: &str) -> Result<(Version, Golden)> {
 /// The batch `name` of a golden file and its mask.
 fn tokens(golden: &Golden, name: &str) -> Result<TokenBatch> {
     let attention_mask = golden.find(&format!("{name}.attention_mask")).map(|mask| mask.to_kind(Kind::Bool));
-    Ok(TokenBatch { input_ids: golden.get(&format!("{name}.input_ids"))?, attention_mask })
+    Ok(TokenBatch { input_ids: golden.get(&format!("{name}.input_ids"))?, attention_mask, token_types: None })
 }
 
 /// Compares gradients by name, both ways: no parameter of theirs may be absent. Gradients that are zero but for rounding
@@ -101,6 +101,7 @@ fn classifier(version: &Version, golden: &Golden) -> Result<Model> {
         labels: (0..5).map(|label| format!("label {label}")).collect(),
         base: version.fingerprint()?,
         base_layout: version.backbone.layout().fingerprint(),
+        tokenizer: None,
         recipe: Value::Null,
         scores: BTreeMap::new(),
         ancestry: Vec::new(),
@@ -120,6 +121,7 @@ fn class_scores_loss_and_gradients_of_a_classifier_equal_those_of_transformers()
             let tokens = TokenBatch {
                 input_ids: pick(&tokens.input_ids),
                 attention_mask: tokens.attention_mask.as_ref().map(pick),
+                token_types: None,
             };
             let logits = model.logits(&tokens)?;
             golden.compare(&format!("{batch}.class_logits"), &logits, None, 0.0)?;
@@ -213,7 +215,11 @@ fn adapters_in_both_positions_and_lora_equal_modules_put_into_transformers_by_ha
         let model = adapted.apply(&version, Device::Cpu)?;
 
         let mask = golden.get("attention_mask")?.to_kind(Kind::Bool);
-        let tokens = TokenBatch { input_ids: golden.get("input_ids")?, attention_mask: Some(mask.shallow_clone()) };
+        let tokens = TokenBatch {
+            input_ids: golden.get("input_ids")?,
+            attention_mask: Some(mask.shallow_clone()),
+            token_types: None,
+        };
         let states = model.hidden_states(&tokens)?;
         for (layer, state) in states.iter().enumerate() {
             golden.compare(&format!("hidden.{layer}"), state, Some(&mask), 0.0)?;

@@ -1,6 +1,8 @@
 //! Folders saved here load in Python with equal scores and token ids, and the other way round. Needs the test environment
 //! (`make test` makes it); where there is none these tests say so, and with `CI=true` they fail.
 
+#[path = "parity/families.rs"]
+mod families;
 mod support;
 
 use std::ffi::OsStr;
@@ -9,7 +11,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use rand::RngExt;
 use recyclable::files::{read_json, write_json};
-use recyclable::model::{Adapted, Method, Model, RobertaConfig, Version};
+use recyclable::model::{Adapted, EncoderConfig, Family, Method, Model, Version};
 use recyclable::params::{Delta, Theta};
 use recyclable::seed;
 use recyclable::text::{TokenBatch, Tokenizer};
@@ -33,14 +35,18 @@ fn random_like(theta: &Theta, seed: u64, width: f32, around_one: bool) -> Result
 }
 
 /// A version with random weights, and the texts that its tokenizer is tried on.
-fn random_version(tokenizer: Tokenizer, seed: u64) -> Result<Version> {
-    let config = RobertaConfig {
+fn random_version(family: Family, tokenizer: Tokenizer, seed: u64) -> Result<Version> {
+    let config = EncoderConfig {
+        model_type: family,
+        pad_token_id: tokenizer.pad_id(),
         num_hidden_layers: 3,
         num_attention_heads: 3,
         intermediate_size: 17,
-        type_vocab_size: 1 + (seed % 2) as i64,
+        type_vocab_size: if family == Family::Bert { 2 } else { 1 + (seed % 2) as i64 },
+        // DistilBERT has no other.
+        layer_norm_eps: if family == Family::Distilbert { 1e-12 } else { 1e-5 },
         hidden_dropout_prob: 0.1,
-        ..RobertaConfig::tiny(tokenizer.vocab_size() as i64, 15, 24)
+        ..EncoderConfig::tiny(tokenizer.vocab_size() as i64, 15, 24)
     };
     let mut version = Version::new(&config, &tokenizer, seed)?;
     version.backbone = random_like(&version.backbone, seed, 1.0, true)?;
@@ -48,18 +54,36 @@ fn random_version(tokenizer: Tokenizer, seed: u64) -> Result<Version> {
     Ok(version)
 }
 
-fn tokenizers() -> Result<[(&'static str, Tokenizer); 2]> {
+/// BERT's tokenizer, over words that are all in `TEXTS`.
+fn word_piece() -> Result<Tokenizer> {
+    let words = "[PAD] [UNK] [CLS] [SEP] [MASK] the cat sat a b c , ! na ##ive straße 東 京 spaces and tabs x ##1 y ends with < > mask";
+    let folder = tempfile::tempdir()?;
+    std::fs::write(folder.path().join("vocab.txt"), words.replace(' ', "\n"))?;
+    Tokenizer::load_folder(folder.path())
+}
+
+/// A family with its class in transformers, and a tokenizer that it could have.
+fn tokenizers() -> Result<[(Family, &'static str, Tokenizer); 6]> {
     let words = ["the", "cat", "sat", "a", "b,", "spaces", "and", "x1", "y", "ends", "with", "東京"];
     let documents = TEXTS.into_iter().chain(std::iter::repeat_n("the cat and the other cat sat there", 5));
-    Ok([("bpe", Tokenizer::train_bpe(documents, 280)?), ("words", Tokenizer::word_level(&words)?)])
+    let bytes = Tokenizer::train_bpe(documents, 280)?;
+    Ok([
+        (Family::Roberta, "Roberta", bytes.clone()),
+        (Family::Roberta, "Roberta", Tokenizer::word_level(&words)?),
+        (Family::XlmRoberta, "XLMRoberta", bytes.clone()),
+        (Family::Camembert, "Camembert", bytes),
+        (Family::Bert, "Bert", word_piece()?),
+        (Family::Distilbert, "DistilBert", word_piece()?),
+    ])
 }
 
 /// A batch of texts and pairs with padding inside.
 fn batch(tokenizer: &Tokenizer) -> Result<TokenBatch> {
     let rows = [("the cat sat and sat", None), ("a b, c!", Some("x1 <mask> y")), ("y", None)];
-    let rows =
-        rows.iter().map(|(text, pair)| Ok(tokenizer.encode(text, *pair, 24)?.ids)).collect::<Result<Vec<_>>>()?;
-    let batch = TokenBatch::new(&rows, tokenizer.pad_id())?;
+    let rows = rows.iter().map(|(text, pair)| tokenizer.encode(text, *pair, 24)).collect::<Result<Vec<_>>>()?;
+    let ids: Vec<&[i64]> = rows.iter().map(|row| row.ids.as_slice()).collect();
+    let seconds: Vec<Option<usize>> = rows.iter().map(|row| row.second).collect();
+    let batch = TokenBatch::new(&ids, tokenizer.pad_id())?.with_seconds(&seconds)?;
     ensure!(batch.attention_mask.is_some(), "the batch must hold padding");
     Ok(batch)
 }
@@ -74,7 +98,11 @@ fn write_expected(
 ) -> Result<()> {
     let batch = batch(&version.tokenizer)?;
     let mask = batch.attention_mask.context("padding")?.to_kind(Kind::Int64);
-    let tensors = [("input_ids", batch.input_ids), ("attention_mask", mask), ("logits", logits)];
+    let mut tensors = vec![("input_ids", batch.input_ids), ("attention_mask", mask), ("logits", logits)];
+    // DistilBERT's class does not take them.
+    if !architecture.starts_with("DistilBert") {
+        tensors.extend(batch.token_types.map(|types| ("token_type_ids", types)));
+    }
     Tensor::write_safetensors(&tensors, folder.join("expected.safetensors"))?;
     let tokenizer = &version.tokenizer;
     let encode = |text: &str, pair: Option<&str>| tokenizer.encode(text, pair, 1_000).map(|encoding| encoding.ids);
@@ -99,14 +127,14 @@ fn python_loads_the_versions_and_classifiers_that_are_saved_here_with_equal_scor
     let Some(python) = python()? else { return Ok(()) };
     let folder = tempfile::tempdir()?;
     let mut saved = Vec::new();
-    for (seed, (name, tokenizer)) in tokenizers()?.into_iter().enumerate() {
-        let version = random_version(tokenizer, seed as u64)?;
+    for (seed, (family, class, tokenizer)) in tokenizers()?.into_iter().enumerate() {
+        let (name, version) = (format!("{family}-{seed}"), random_version(family, tokenizer, seed as u64)?);
         let tokens = batch(&version.tokenizer)?;
 
         let at = folder.path().join(format!("masked-lm-{name}"));
         version.save(&at)?;
         let logits = tch::no_grad(|| Model::masked_lm(&version, Device::Cpu)?.mlm_logits(&tokens, None))?;
-        write_expected(&at, "RobertaForMaskedLM", &[], &version, logits)?;
+        write_expected(&at, &format!("{class}ForMaskedLM"), &[], &version, logits)?;
         saved.push(at);
 
         // What recycling gives: another version's difference on this backbone, with its head.
@@ -119,7 +147,7 @@ fn python_loads_the_versions_and_classifiers_that_are_saved_here_with_equal_scor
         let model = adapted.apply(&version, Device::Cpu)?;
         model.save(&at, &version.tokenizer)?;
         let logits = tch::no_grad(|| model.logits(&tokens))?;
-        write_expected(&at, "RobertaForSequenceClassification", &labels, &version, logits)?;
+        write_expected(&at, &format!("{class}ForSequenceClassification"), &labels, &version, logits)?;
         saved.push(at);
     }
     let arguments = std::iter::once(OsStr::new("check")).chain(saved.iter().map(|at| at.as_os_str()));
@@ -140,8 +168,11 @@ fn folders_that_transformers_saves_load_here_with_equal_scores_and_token_ids() -
             let expected = Golden::load(at.join("expected.safetensors"))?;
             let facts: Value = read_json(at.join("expected.json"))?;
             let mask = expected.get("attention_mask")?.to_kind(Kind::Bool);
-            let tokens =
-                TokenBatch { input_ids: expected.get("input_ids")?, attention_mask: Some(mask.shallow_clone()) };
+            let tokens = TokenBatch {
+                input_ids: expected.get("input_ids")?,
+                attention_mask: Some(mask.shallow_clone()),
+                token_types: None,
+            };
             let tokenizer = if kind == "masked-lm" {
                 let version = Version::load(&at)?;
                 let model = Model::masked_lm(&version, Device::Cpu)?;

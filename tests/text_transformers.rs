@@ -56,7 +56,7 @@ fn transformers_encodes_with_our_tokenizers_as_we_do() -> Result<()> {
     for (index, tokenizer) in tokenizers.iter().enumerate() {
         let folder = work.path().join(index.to_string());
         tokenizer.save(folder.join("tokenizer.json"))?;
-        recyclable::files::write_json(folder.join("tokenizer_config.json"), &tokenizer.config_json(32))?;
+        recyclable::files::write_json(folder.join("tokenizer_config.json"), &tokenizer.config_json(32, false))?;
         command.arg(folder);
     }
     let output = command.output()?;

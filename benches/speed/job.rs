@@ -74,14 +74,14 @@ impl Job {
         self.folder.join(name)
     }
 
-    pub fn model_config(&self) -> RobertaConfig {
+    pub fn model_config(&self) -> EncoderConfig {
         let spec = &self.spec;
-        RobertaConfig {
+        EncoderConfig {
             num_hidden_layers: spec.layers,
             num_attention_heads: spec.heads,
             hidden_dropout_prob: spec.dropout,
             attention_probs_dropout_prob: spec.dropout,
-            ..RobertaConfig::tiny(spec.vocabulary, spec.hidden, spec.tokens as i64)
+            ..EncoderConfig::tiny(spec.vocabulary, spec.hidden, spec.tokens as i64)
         }
     }
 

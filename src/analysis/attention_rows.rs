@@ -8,7 +8,7 @@ use tch::{Device, Tensor};
 use super::HeadSimilarity;
 use super::head_sums::{Sums, entropies};
 use super::inputs::{BATCH_TOKENS, check_same_inputs, token_positions};
-use crate::model::{Model, RobertaConfig};
+use crate::model::{EncoderConfig, Model};
 use crate::params::Layout;
 use crate::text::{TaskBatch, TaskData};
 
@@ -19,7 +19,7 @@ const MAX_BYTES: usize = 4 << 30;
 /// in float32, on the model's device.
 #[derive(Debug)]
 pub struct AttentionRows {
-    config: RobertaConfig,
+    config: EncoderConfig,
     layout: Arc<Layout>,
     blocks: Vec<Block>,
 }
@@ -74,12 +74,12 @@ impl AttentionRows {
 }
 
 /// Heads of all layers.
-pub(super) fn all_heads(config: &RobertaConfig) -> i64 {
+pub(super) fn all_heads(config: &EncoderConfig) -> i64 {
     config.num_hidden_layers as i64 * config.num_attention_heads
 }
 
 /// Refuses models whose heads cannot be paired.
-pub(super) fn check_comparable(a: (&RobertaConfig, &Layout), b: (&RobertaConfig, &Layout)) -> Result<()> {
+pub(super) fn check_comparable(a: (&EncoderConfig, &Layout), b: (&EncoderConfig, &Layout)) -> Result<()> {
     check_same_inputs(a.0, b.0)?;
     let (first, second) = (a.0.num_attention_heads, b.0.num_attention_heads);
     ensure!(
@@ -193,14 +193,14 @@ mod tests {
         assert!(rows.similarity(&fewer).unwrap_err().to_string().contains("the same texts"));
         assert!(AttentionRows::of_batches(&testing::model(&config, 1)?, &[]).and_then(|x| x.similarity(&x)).is_err());
         assert!(rows.bytes() > 0);
-        let refused = |other: RobertaConfig| -> Result<String> {
+        let refused = |other: EncoderConfig| -> Result<String> {
             let other = AttentionRows::of(&testing::model(&other, 1)?, &data)?;
             Ok(format!("{:#}", rows.similarity(&other).unwrap_err()))
         };
-        let error = refused(RobertaConfig { num_attention_heads: 8, ..config.clone() })?;
+        let error = refused(EncoderConfig { num_attention_heads: 8, ..config.clone() })?;
         assert!(error.contains("has 4 heads") && error.contains("second 8"), "{error}");
-        assert!(refused(RobertaConfig { num_hidden_layers: 1, ..config.clone() })?.contains("second 1"));
-        assert!(refused(RobertaConfig { hidden_size: 32, ..config.clone() })?.contains("[17, 32] there"));
+        assert!(refused(EncoderConfig { num_hidden_layers: 1, ..config.clone() })?.contains("second 1"));
+        assert!(refused(EncoderConfig { hidden_size: 32, ..config.clone() })?.contains("[17, 32] there"));
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use crate::display::{Cell, Column, Table};
-use crate::params::{Delta, Theta};
+use crate::params::{Delta, Part, Theta};
 
 /// Elements that are cast to float64 at a time.
 const CHUNK: i64 = 1 << 20;
@@ -59,7 +59,7 @@ pub fn distance(a: &Theta, b: &Theta) -> Result<Distances> {
     for entry in a.layout().entries() {
         let (first, second) = (a.view(&entry.name)?, b.view(&entry.name)?);
         let sums = Sums::of(&first, &second).with_context(|| format!("tensor {}", entry.name))?;
-        let part = Part::of(&entry.name);
+        let part = if entry.part == Part::Pooler { Part::Other } else { entry.part };
         match parts.binary_search_by_key(&part, |&(known, _)| known) {
             Ok(at) => parts[at].1.add(&sums),
             Err(at) => parts.insert(at, (part, sums)),
@@ -67,7 +67,7 @@ pub fn distance(a: &Theta, b: &Theta) -> Result<Distances> {
     }
     let mut whole = Sums::default();
     parts.iter().for_each(|(_, sums)| whole.add(sums));
-    let parts = parts.iter().map(|(part, sums)| PartDistance { part: part.name(), distance: sums.distance() });
+    let parts = parts.iter().map(|(part, sums)| PartDistance { part: name(*part), distance: sums.distance() });
     Ok(Distances { whole: whole.distance(), parts: parts.collect() })
 }
 
@@ -110,31 +110,12 @@ impl Distances {
     }
 }
 
-/// Where in the model a tensor belongs, in the order in which data flows through it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Part {
-    Embeddings,
-    Layer(usize),
-    Rest,
-}
-
-impl Part {
-    /// By the names of Hugging Face checkpoints: `roberta.embeddings.…`, `roberta.encoder.layer.3.…`.
-    fn of(name: &str) -> Part {
-        let layer = name.split_once("encoder.layer.").and_then(|(_, rest)| rest.split('.').next()?.parse().ok());
-        match layer {
-            Some(layer) => Part::Layer(layer),
-            None if name.starts_with("roberta.embeddings.") => Part::Embeddings,
-            None => Part::Rest,
-        }
-    }
-
-    fn name(self) -> String {
-        match self {
-            Part::Embeddings => "embeddings".to_string(),
-            Part::Layer(layer) => format!("layer {layer}"),
-            Part::Rest => "rest".to_string(),
-        }
+/// What a part is called: heads and the like are the rest.
+fn name(part: Part) -> String {
+    match part {
+        Part::Embeddings => "embeddings".to_string(),
+        Part::Layer(layer) => format!("layer {layer}"),
+        Part::Pooler | Part::Other => "rest".to_string(),
     }
 }
 
@@ -197,9 +178,23 @@ impl Sums {
 mod tests {
     use super::*;
     use crate::analysis::inputs::testing;
+    use crate::params::{Layout, Slot};
 
     fn theta(tensors: &[(&str, &[f32])]) -> Result<Theta> {
         Theta::from_named(tensors.iter().map(|(name, numbers)| (name.to_string(), Tensor::from_slice(numbers))))
+    }
+
+    /// Numbers that belong somewhere in a model.
+    fn placed(tensors: &[(Part, &[f32])]) -> Result<Theta> {
+        let slot = |(part, numbers): &(Part, &[f32])| {
+            let shape = vec![numbers.len() as i64];
+            Slot { part: *part, ..Slot::from((format!("{part:?}"), shape)) }
+        };
+        let mut theta = Theta::zeros(std::sync::Arc::new(Layout::new(tensors.iter().map(slot))?), tch::Device::Cpu)?;
+        for (part, numbers) in tensors {
+            theta.set(&format!("{part:?}"), &Tensor::from_slice(numbers))?;
+        }
+        Ok(theta)
     }
 
     fn close(got: f64, wanted: f64) {
@@ -208,13 +203,9 @@ mod tests {
 
     #[test]
     fn distances_are_those_computed_by_hand() -> Result<()> {
-        let (words, layer, head) = (
-            "roberta.embeddings.word_embeddings.weight",
-            "roberta.encoder.layer.10.output.dense.bias",
-            "classifier.dense.weight",
-        );
-        let a = theta(&[(head, &[0.0]), (layer, &[3.0, 0.0]), (words, &[1.0, 2.0, 2.0])])?;
-        let b = theta(&[(head, &[2.0]), (layer, &[0.0, 4.0]), (words, &[1.0, 2.0, 2.0])])?;
+        let (words, layer, head) = (Part::Embeddings, Part::Layer(10), Part::Other);
+        let a = placed(&[(head, &[0.0]), (layer, &[3.0, 0.0]), (words, &[1.0, 2.0, 2.0])])?;
+        let b = placed(&[(head, &[2.0]), (layer, &[0.0, 4.0]), (words, &[1.0, 2.0, 2.0])])?;
         let distances = distance(&a, &b)?;
         let names: Vec<&str> = distances.parts.iter().map(|part| part.part.as_str()).collect();
         assert_eq!(names, ["embeddings", "layer 10", "rest"]);
@@ -249,7 +240,7 @@ mod tests {
 
     #[test]
     fn a_delta_has_an_angle_to_the_upgrade() -> Result<()> {
-        let w = "roberta.encoder.layer.0.output.dense.weight";
+        let w = "w";
         let (old, new) = (theta(&[(w, &[1.0, 1.0])])?, theta(&[(w, &[3.0, 1.0])])?);
         let delta = |x: [f32; 2]| theta(&[(w, &x)]).map(Delta::new);
         for (direction, degrees) in [([1.0, 0.0], 0.0), ([1.0, 1.0], 45.0), ([0.0, -2.0], 90.0), ([-5.0, 0.0], 180.0)] {

@@ -5,7 +5,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::attention_rows::{Block, all_heads};
 use super::{HeadMatrix, HeadSimilarity};
-use crate::model::RobertaConfig;
+use crate::model::EncoderConfig;
 
 /// Elements that one step of a comparison works on: 1 MB of float32, which stays in the processor's cache.
 const STEP_ELEMENTS: i64 = 1 << 18;
@@ -24,7 +24,7 @@ pub(super) struct Sums {
 }
 
 impl Sums {
-    pub(super) fn new(config: &RobertaConfig, device: Device) -> Result<Sums> {
+    pub(super) fn new(config: &EncoderConfig, device: Device) -> Result<Sums> {
         let heads = all_heads(config);
         let zeros = || Tensor::f_zeros([heads, heads], (Kind::Double, device));
         let (layers, heads_per_layer) = (config.num_hidden_layers, config.num_attention_heads);
@@ -128,7 +128,7 @@ mod tests {
                 (0..lengths.len() as i64).rev().collect(),
             )
         };
-        let config = RobertaConfig { num_attention_heads: a.len() as i64, num_hidden_layers: 1, ..testing::config() };
+        let config = EncoderConfig { num_attention_heads: a.len() as i64, num_hidden_layers: 1, ..testing::config() };
         let mut sums = Sums::new(&config, Device::Cpu)?;
         sums.add(&block(a)?, &block(b)?)?;
         sums.mean()
@@ -205,7 +205,7 @@ mod tests {
                 vec![0],
             )
         };
-        let config = RobertaConfig { num_attention_heads: 2, num_hidden_layers: 1, ..testing::config() };
+        let config = EncoderConfig { num_attention_heads: 2, num_hidden_layers: 1, ..testing::config() };
         let (a, b) = (rows(1)?, rows(2)?);
         let mut sums = Sums::new(&config, Device::Cpu)?;
         sums.add(&a, &b)?;

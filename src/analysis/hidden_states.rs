@@ -109,7 +109,7 @@ mod tests {
     use super::*;
     use crate::analysis::inputs::testing;
     use crate::analysis::linear_cka;
-    use crate::model::RobertaConfig;
+    use crate::model::EncoderConfig;
 
     #[test]
     fn a_model_is_similar_to_itself_and_less_to_another() -> Result<()> {
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn padded_batches_give_what_the_texts_one_by_one_give() -> Result<()> {
-        let (wide, data) = (RobertaConfig { hidden_size: 24, ..testing::config() }, testing::data()?);
+        let (wide, data) = (EncoderConfig { hidden_size: 24, ..testing::config() }, testing::data()?);
         let (a, b) = (testing::model(&testing::config(), 1)?, testing::model(&wide, 2)?);
         let similarity = hidden_state_similarity(&a, &b, &data)?;
         assert_eq!(similarity.hidden_sizes, [16, 24]);
@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn too_few_tokens_are_warned_about_and_the_result_shows_itself() -> Result<()> {
-        let (config, data) = (RobertaConfig { hidden_size: 64, ..testing::config() }, testing::data()?);
+        let (config, data) = (EncoderConfig { hidden_size: 64, ..testing::config() }, testing::data()?);
         let similarity = hidden_state_similarity(&testing::model(&config, 1)?, &testing::model(&config, 2)?, &data)?;
         let warning = similarity.warning.clone().context("no warning")?;
         assert!(warning.contains("155 tokens") && warning.contains("at least 256"), "{warning}");
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_model_of_another_depth_is_refused() -> Result<()> {
-        let deep = RobertaConfig { num_hidden_layers: 3, ..testing::config() };
+        let deep = EncoderConfig { num_hidden_layers: 3, ..testing::config() };
         let (a, b) = (testing::model(&testing::config(), 1)?, testing::model(&deep, 1)?);
         assert!(hidden_state_similarity(&a, &b, &testing::data()?).unwrap_err().to_string().contains("second 3"));
         Ok(())

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use tch::{Kind, Tensor};
 
-use crate::model::RobertaConfig;
+use crate::model::EncoderConfig;
 use crate::text::TokenBatch;
 
 /// Tokens a batch holds at most. Attention grows with tokens × length × heads, so this is less than an evaluation takes.
@@ -11,7 +11,7 @@ pub(super) const BATCH_TOKENS: usize = 2_048;
 
 /// Refuses models that do not read the same token ids, or have no layers to pair. Two tokenizers of one size look alike here:
 /// that both models were trained with the one that made the ids is the caller's business.
-pub(super) fn check_same_inputs(a: &RobertaConfig, b: &RobertaConfig) -> Result<()> {
+pub(super) fn check_same_inputs(a: &EncoderConfig, b: &EncoderConfig) -> Result<()> {
     let pairs = [
         ("layers (num_hidden_layers)", a.num_hidden_layers as i64, b.num_hidden_layers as i64),
         ("tokens in the vocabulary (vocab_size)", a.vocab_size, b.vocab_size),
@@ -48,7 +48,7 @@ pub(super) mod testing {
     use anyhow::Result;
     use tch::Device;
 
-    use crate::model::{Method, Model, RobertaConfig, Version};
+    use crate::model::{EncoderConfig, Method, Model, Version};
     use crate::text::{Example, TaskData, Tokenizer};
 
     pub fn tokenizer() -> Result<Tokenizer> {
@@ -56,20 +56,20 @@ pub(super) mod testing {
     }
 
     /// Large initial weights, so that heads attend to few tokens and differ; dropout, which must play no role.
-    pub fn config() -> RobertaConfig {
-        RobertaConfig {
+    pub fn config() -> EncoderConfig {
+        EncoderConfig {
             initializer_range: 0.5,
             hidden_dropout_prob: 0.5,
             attention_probs_dropout_prob: 0.5,
-            ..RobertaConfig::tiny(17, 16, 12)
+            ..EncoderConfig::tiny(17, 16, 12)
         }
     }
 
-    pub fn version(config: &RobertaConfig, seed: u64) -> Result<Version> {
+    pub fn version(config: &EncoderConfig, seed: u64) -> Result<Version> {
         Version::new(config, &tokenizer()?, seed)
     }
 
-    pub fn model(config: &RobertaConfig, seed: u64) -> Result<Model> {
+    pub fn model(config: &EncoderConfig, seed: u64) -> Result<Model> {
         let labels = ["a".to_string(), "b".to_string()];
         Model::classifier(&version(config, seed)?, &labels, &Method::Full, 1, Device::Cpu)
     }
@@ -98,11 +98,11 @@ mod tests {
 
     #[test]
     fn models_that_read_other_tokens_are_refused_with_both_numbers() {
-        let tiny = RobertaConfig::tiny(17, 16, 12);
-        let refused = |other: RobertaConfig| check_same_inputs(&tiny, &other).unwrap_err().to_string();
-        let error = refused(RobertaConfig { num_hidden_layers: 3, ..tiny.clone() });
+        let tiny = EncoderConfig::tiny(17, 16, 12);
+        let refused = |other: EncoderConfig| check_same_inputs(&tiny, &other).unwrap_err().to_string();
+        let error = refused(EncoderConfig { num_hidden_layers: 3, ..tiny.clone() });
         assert!(error.contains("has 2 layers") && error.contains("second 3"), "{error}");
-        assert!(refused(RobertaConfig { vocab_size: 18, ..tiny.clone() }).contains("second 18"));
-        assert!(refused(RobertaConfig { pad_token_id: 0, ..tiny.clone() }).contains("padding"));
+        assert!(refused(EncoderConfig { vocab_size: 18, ..tiny.clone() }).contains("second 18"));
+        assert!(refused(EncoderConfig { pad_token_id: 0, ..tiny.clone() }).contains("padding"));
     }
 }

@@ -264,9 +264,10 @@ mod tests {
     #[test]
     fn a_student_never_starts_from_the_head_that_its_teacher_or_source_started_from() -> Result<()> {
         let profile = Profile::world();
-        let config = crate::model::RobertaConfig::tiny(50, 16, 10);
+        let tokenizer = crate::text::Tokenizer::word_level(&["a", "b"])?;
+        let version = crate::model::Version::new(&crate::model::EncoderConfig::tiny(50, 16, 10), &tokenizer, 0)?;
         let labels: Vec<String> = ["a", "b", "c", "d"].map(String::from).to_vec();
-        let head = |key: &RunKey| fresh_head(&config, &labels, tuning_seed(&profile, key))?.fingerprint();
+        let head = |key: &RunKey| fresh_head(&version, &labels, tuning_seed(&profile, key))?.fingerprint();
         let source = head(&key("bio_topic", Recipe::conventional("M0")))?;
         let similar = head(&key("bio_field", Recipe::conventional("M0")))?;
         let student = head(&key("bio_topic", Recipe::conventional("M1")))?;

@@ -12,7 +12,7 @@ use super::profile::{Profile, Source};
 use super::results::commit;
 use crate::display::Progress;
 use crate::lineage::{Lineage, VersionRecord};
-use crate::model::{Coordinates, RobertaConfig, Version};
+use crate::model::{Coordinates, EncoderConfig, Version};
 use crate::seed;
 use crate::text::Corpus;
 use crate::train::{PretrainConfig, held_out_loss, pretrain};
@@ -70,12 +70,12 @@ pub(super) fn upgrade_config(profile: &Profile, lineage: usize, name: &str) -> P
 }
 
 /// The architecture of a profile's models: vocabulary of the tokenizer, positions for the longest sequence.
-fn architecture(profile: &Profile, materials: &Materials) -> RobertaConfig {
+fn architecture(profile: &Profile, materials: &Materials) -> EncoderConfig {
     let size = &profile.model;
-    RobertaConfig {
+    EncoderConfig {
         num_hidden_layers: size.num_hidden_layers,
         num_attention_heads: size.num_attention_heads,
-        ..RobertaConfig::tiny(
+        ..EncoderConfig::tiny(
             materials.tokenizer.vocab_size() as i64,
             size.hidden_size,
             profile.initial.max_length as i64,

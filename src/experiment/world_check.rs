@@ -15,7 +15,7 @@ use tch::Device;
 use super::baselines::bag_of_words;
 use super::parallel::in_threads;
 use crate::display::Progress;
-use crate::model::{RobertaConfig, Version};
+use crate::model::{EncoderConfig, Version};
 use crate::seed;
 use crate::stats::mean;
 use crate::text::{Corpus, Example, Task, TaskData, World, WorldConfig};
@@ -175,7 +175,7 @@ impl WorldCheck {
             "M_0's corpus is too small to hold 2 % of its documents out: raise general_documents to 1,000 or more"
         );
         let tokenizer = world.tokenizer()?;
-        let shape = RobertaConfig::tiny(tokenizer.vocab_size() as i64, config.hidden_size, World::MAX_LEN as i64);
+        let shape = EncoderConfig::tiny(tokenizer.vocab_size() as i64, config.hidden_size, World::MAX_LEN as i64);
         let untrained = Version::new(&shape, &tokenizer, seed::derive(seed, "check-m0"))?;
         let stranger = Version::new(&shape, &tokenizer, seed::derive(seed, "check-mind"))?;
 

@@ -4,7 +4,7 @@
 //! key's map is absorbed into the query, and likewise Σ_j a_j·(W_v,i·x_j + b_v,i) = W_v,i·(Σ_j a_j·x_j) + b_v,i·Σ_j a_j. Two maps
 //! of b rows take the place of two of b·t, forward and backward. The key's bias is left without a gradient: it has no effect.
 //!
-//! Shapes as in [`super::roberta`]: b sequences, t positions, h hidden size, n heads of size d = h / n.
+//! Shapes as in [`super::encoder`]: b sequences, t positions, h hidden size, n heads of size d = h / n.
 
 use anyhow::Result;
 use tch::{Kind, Tensor};
@@ -44,15 +44,15 @@ pub(super) fn attend(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::roberta::{Pass, Rows};
-    use crate::model::{AdapterConfig, LoraConfig, Method, Model, RobertaConfig, Version};
+    use crate::model::encoder::{Pass, Rows};
+    use crate::model::{AdapterConfig, EncoderConfig, LoraConfig, Method, Model, Version};
     use crate::text::{TokenBatch, Tokenizer};
     use tch::Device;
 
     /// A classifier whose weights are large enough for attention to be far from uniform.
     fn model(method: &Method) -> Result<Model> {
         let tokenizer = Tokenizer::word_level(&["a", "b", "c", "d"])?;
-        let config = RobertaConfig::tiny(tokenizer.vocab_size() as i64, 16, 12);
+        let config = EncoderConfig::tiny(tokenizer.vocab_size() as i64, 16, 12);
         let labels: Vec<String> = (0..3).map(|label| label.to_string()).collect();
         let mut model = Model::classifier(&Version::new(&config, &tokenizer, 1)?, &labels, method, 1, Device::Cpu)?;
         let mut seed = 0.0;
@@ -72,7 +72,7 @@ mod tests {
         let input_ids = Tensor::arange(3 * 9, (Kind::Int64, Device::Cpu)).remainder(4).view([3, 9]) + 4;
         let lengths = Tensor::from_slice(&[9_i64, 4, 1]).view([3, 1]);
         let mask = Tensor::arange(9, (Kind::Int64, Device::Cpu)).view([1, 9]).lt_tensor(&lengths);
-        TokenBatch { input_ids, attention_mask: masked.then_some(mask) }
+        TokenBatch { input_ids, attention_mask: masked.then_some(mask), token_types: None }
     }
 
     fn scores_and_gradients(model: &Model, masked: bool, rows: Rows) -> Result<(Tensor, Vec<(String, Tensor)>)> {

@@ -7,16 +7,19 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tch::{Device, Tensor};
+use tch::Device;
 
-use super::heads::classifier_tensors;
-use super::method::module_tensors;
-use super::roberta::backbone_tensors;
+use super::architecture::{self, TensorSpec};
 use super::{Method, Model, Version};
-use crate::params::{Delta, Layout, Safetensors, Theta, read_safetensors, write_safetensors};
+use crate::params::{Delta, Stored, Theta, write_safetensors};
 
 /// The metadata key under which an adapted file keeps its card.
 const KEY: &str = "recyclable";
+/// What the names of the tensors in such a file begin with.
+const DELTA: &str = "delta.";
+const MODULES: &str = "modules.";
+const HEAD: &str = "head.";
+const GROUPS: [&str; 3] = [DELTA, MODULES, HEAD];
 
 /// Weights tuned for a task on one version of the model: Δ. Full fine-tuning fills `backbone`, adapters and LoRA fill
 /// `modules`; the head belongs to the task and is always kept whole, never differenced.
@@ -45,6 +48,9 @@ pub struct Card {
     pub base: String,
     /// Fingerprint of that backbone's layout (names and shapes): weights fit every base that shares it.
     pub base_layout: String,
+    /// Fingerprint of the tokenizer they were tuned with; cards of older releases lack it.
+    #[serde(default)]
+    pub tokenizer: Option<String>,
     /// Everything needed to repeat the tuning.
     pub recipe: Value,
     /// Scores by name, as `dev_accuracy`.
@@ -54,14 +60,14 @@ pub struct Card {
 }
 
 impl Card {
-    /// Reads the card alone.
+    /// Reads the card alone, and no tensor.
     pub fn read(path: impl AsRef<Path>) -> Result<Card> {
         let path = path.as_ref();
-        Card::of_file(&read_safetensors(path)?, path)
+        Card::of_file(&Stored::open(path)?, path)
     }
 
-    fn of_file(file: &Safetensors, path: &Path) -> Result<Card> {
-        match file.metadata.get(KEY) {
+    fn of_file(file: &Stored, path: &Path) -> Result<Card> {
+        match file.metadata().get(KEY) {
             None => bail!(
                 "{} holds tensors but no card of adapted weights: it was not written by this library",
                 path.display()
@@ -87,6 +93,7 @@ impl Adapted {
             labels: model.labels().to_vec(),
             base: base.fingerprint()?,
             base_layout: base.backbone.layout().fingerprint(),
+            tokenizer: Some(base.tokenizer.fingerprint()?),
             recipe,
             scores: BTreeMap::new(),
             ancestry: Vec::new(),
@@ -96,7 +103,7 @@ impl Adapted {
 
     /// M ⊕ Δ: the classifier these weights make of `base`, which may be another version than they were tuned on.
     ///
-    /// Errors when the base has another layout.
+    /// Errors when the base has another layout or another tokenizer.
     pub fn apply(&self, base: &Version, device: Device) -> Result<Model> {
         self.check_base(base)?;
         let backbone = match &self.backbone {
@@ -107,7 +114,7 @@ impl Adapted {
         Model::from_parts(base, &self.card.labels, &self.card.method, backbone, modules, self.head.try_clone()?, device)
     }
 
-    /// Refuses a base of another layout; says whether it is the one the weights were tuned on.
+    /// Refuses a base of another layout or tokenizer; says whether it is the one the weights were tuned on.
     pub fn check_base(&self, base: &Version) -> Result<bool> {
         let layout = base.backbone.layout().fingerprint();
         ensure!(
@@ -118,6 +125,16 @@ impl Adapted {
             self.card.task,
             self.card.base_layout
         );
+        if let Some(tuned_with) = &self.card.tokenizer {
+            let tokenizer = base.tokenizer.fingerprint()?;
+            ensure!(
+                tokenizer == *tuned_with,
+                "these {} weights for task {} were tuned with another tokenizer (fingerprint {tuned_with}, this base's is {tokenizer}): \
+                 the same token ids mean other words to this base. Use a version whose tokenizer is the same",
+                self.card.method.name(),
+                self.card.task
+            );
+        }
         Ok(base.fingerprint()? == self.card.base)
     }
 
@@ -128,7 +145,7 @@ impl Adapted {
         scaled.backbone = self.backbone.as_ref().map(|delta| delta.scale(alpha)).transpose()?;
         if let Some(modules) = &mut scaled.modules {
             for entry in modules.layout().clone().entries() {
-                if entry.name.contains(".up_proj.") || entry.name.contains(".lora_B.") {
+                if architecture::is_output(&entry.name) {
                     let value = modules.get(&entry.name)?.f_mul_scalar(alpha)?;
                     modules.set(&entry.name, &value)?;
                 }
@@ -150,41 +167,39 @@ impl Adapted {
     /// Writes one safetensors file, atomically, with the card as its metadata.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let mut parts: Vec<(&str, &Theta)> = Vec::new();
-        parts.extend(self.backbone.as_deref().map(|delta| ("delta.", delta)));
-        parts.extend(self.modules.as_ref().map(|modules| ("modules.", modules)));
-        parts.push(("head.", &self.head));
+        parts.extend(self.backbone.as_deref().map(|delta| (DELTA, delta)));
+        parts.extend(self.modules.as_ref().map(|modules| (MODULES, modules)));
+        parts.push((HEAD, &self.head));
         write_safetensors(path, &parts, KEY, &serde_json::to_string(&self.card)?)
     }
 
     /// Reads what [`Adapted::save`] wrote, for versions like `base`.
     pub fn load(path: impl AsRef<Path>, base: &Version) -> Result<Adapted> {
         let path = path.as_ref();
-        let file = read_safetensors(path)?;
+        let file = Stored::open(path)?;
         let card = Card::of_file(&file, path)?;
-        let mut groups: HashMap<&str, HashMap<String, Tensor>> = HashMap::new();
-        for (name, tensor) in file.tensors {
-            let Some((group, rest)) =
-                ["delta.", "modules.", "head."].iter().find_map(|g| Some((*g, name.strip_prefix(g)?)))
-            else {
-                bail!("{} holds an unexpected tensor {name}", path.display());
-            };
-            groups.entry(group).or_default().insert(rest.to_string(), tensor);
+        let mut groups: HashMap<&str, BTreeMap<String, String>> = HashMap::new();
+        for name in file.tensors().keys() {
+            let group = GROUPS.iter().find_map(|group| Some((*group, name.strip_prefix(group)?)));
+            let Some((group, rest)) = group else { bail!("{} holds an unexpected tensor {name}", path.display()) };
+            groups.entry(group).or_default().insert(rest.to_string(), name.clone());
         }
-        let source = path.display().to_string();
-        let mut fill = |group: &str, tensors: Vec<(String, Vec<i64>)>| -> Result<Option<Theta>> {
-            match (groups.remove(group), tensors.is_empty()) {
-                (None, true) => Ok(None),
-                (found, _) => {
-                    Theta::from_loaded(Arc::new(Layout::new(tensors)?), found.unwrap_or_default(), &source).map(Some)
-                }
+        let config = &base.config;
+        let mut fill = |group: &str, specs: Vec<TensorSpec>| -> Result<Option<Theta>> {
+            let (layout, mut there) = (architecture::layout(config, &specs)?, groups.remove(group).unwrap_or_default());
+            if specs.is_empty() && there.is_empty() {
+                return Ok(None);
             }
+            let wanted: BTreeMap<String, String> =
+                specs.iter().filter_map(|spec| there.remove_entry(&spec.name)).collect();
+            Theta::from_stored(Arc::new(layout), &file, &wanted, there.into_values().collect()).map(Some)
         };
         let moves_backbone = matches!(card.method, Method::Full | Method::Matching(_));
-        let delta = fill("delta.", if moves_backbone { backbone_tensors(&base.config) } else { Vec::new() })?;
-        let modules = fill("modules.", module_tensors(&base.config, &card.method)?)?;
-        let head = fill("head.", classifier_tensors(&base.config, card.labels.len()))?.context("there is no head")?;
+        let delta = fill(DELTA, if moves_backbone { architecture::backbone(config) } else { Vec::new() })?;
+        let modules = fill(MODULES, architecture::module_tensors(config, &card.method)?)?;
+        let head = fill(HEAD, architecture::classifier(config, card.labels.len()))?.context("there is no head")?;
         let adapted = Adapted { backbone: delta.map(Delta::new), modules, head, card };
-        adapted.check_base(base).with_context(|| source.clone())?;
+        adapted.check_base(base).with_context(|| path.display().to_string())?;
         Ok(adapted)
     }
 }

@@ -3,34 +3,10 @@
 use anyhow::{Context, Result};
 use tch::{Kind, Tensor};
 
-use super::RobertaConfig;
+use super::EncoderConfig;
+use super::architecture::Activation;
+use super::encoder::{Encoded, LayerNorm, Linear, Pass, gelu, linear};
 use super::leaves::{Leaves, Weight};
-use super::roberta::{Encoded, LayerNorm, Linear, Pass, gelu, linear};
-
-/// Names and shapes of the masked-LM head; its decoder is the word embedding matrix.
-pub(crate) fn lm_head_tensors(config: &RobertaConfig) -> Vec<(String, Vec<i64>)> {
-    let h = config.hidden_size;
-    let named = [
-        ("lm_head.dense.weight", vec![h, h]),
-        ("lm_head.dense.bias", vec![h]),
-        ("lm_head.layer_norm.weight", vec![h]),
-        ("lm_head.layer_norm.bias", vec![h]),
-        ("lm_head.bias", vec![config.vocab_size]),
-    ];
-    named.map(|(name, shape)| (name.to_string(), shape)).to_vec()
-}
-
-/// Names and shapes of a classification head for this many classes.
-pub(crate) fn classifier_tensors(config: &RobertaConfig, classes: usize) -> Vec<(String, Vec<i64>)> {
-    let (h, classes) = (config.hidden_size, classes as i64);
-    let named = [
-        ("classifier.dense.weight", vec![h, h]),
-        ("classifier.dense.bias", vec![h]),
-        ("classifier.out_proj.weight", vec![classes, h]),
-        ("classifier.out_proj.bias", vec![classes]),
-    ];
-    named.map(|(name, shape)| (name.to_string(), shape)).to_vec()
-}
 
 #[derive(Debug)]
 pub(crate) enum Head {
@@ -47,9 +23,10 @@ pub(crate) struct LmHead {
 }
 
 impl LmHead {
-    pub fn new(leaves: &Leaves, eps: f64) -> Result<LmHead> {
-        let norm = LayerNorm::new(leaves, "lm_head.layer_norm", eps)?;
-        Ok(LmHead { dense: Linear::new(leaves, "lm_head.dense")?, norm, bias: leaves.weight("lm_head.bias")? })
+    pub fn new(leaves: &Leaves, config: &EncoderConfig) -> Result<LmHead> {
+        let names = &config.architecture().masked_lm;
+        let norm = LayerNorm::new(leaves, names.norm, config.layer_norm_eps)?;
+        Ok(LmHead { dense: Linear::new(leaves, names.dense)?, norm, bias: leaves.weight(names.bias)? })
     }
 
     /// (…, h) to logits (…, vocabulary).
@@ -59,25 +36,41 @@ impl LmHead {
     }
 }
 
-/// W_out · dropout(tanh(W · dropout(x) + b)) + b_out of the last hidden state of `<s>`.
+/// W_out · dropout(activation(W · x + b)) + b_out, where x is the last hidden state of the first token: `<s>` or `[CLS]`. RoBERTa's
+/// head drops from x, too.
 #[derive(Debug)]
 pub(crate) struct ClassifierHead {
     dense: Linear,
-    out_proj: Linear,
+    activation: Activation,
+    out: Linear,
     dropout: f64,
+    drops_first: bool,
 }
 
 impl ClassifierHead {
-    pub fn new(leaves: &Leaves, config: &RobertaConfig) -> Result<ClassifierHead> {
-        let dropout = config.classifier_dropout.unwrap_or(config.hidden_dropout_prob);
-        let (dense, out_proj) = (Linear::new(leaves, "classifier.dense")?, Linear::new(leaves, "classifier.out_proj")?);
-        Ok(ClassifierHead { dense, out_proj, dropout })
+    pub fn new(leaves: &Leaves, config: &EncoderConfig) -> Result<ClassifierHead> {
+        let names = &config.architecture().classifier;
+        Ok(ClassifierHead {
+            dense: Linear::new(leaves, names.dense)?,
+            activation: names.activation,
+            out: Linear::new(leaves, names.out)?,
+            dropout: config.classifier_dropout.unwrap_or(config.hidden_dropout_prob),
+            drops_first: names.drops_first,
+        })
     }
 
     /// Logits (b, classes).
     pub fn forward(&self, encoded: &Encoded, pass: &Pass) -> Result<Tensor> {
-        let x = pass.dropout(&encoded.last.f_select(1, 0)?, self.dropout)?; // (b, h)
-        let x = pass.dropout(&self.dense.forward(&x, pass)?.f_tanh()?, self.dropout)?;
-        self.out_proj.forward(&x, pass)?.f_to_kind(Kind::Float).context("cannot compute the class scores")
+        let mut x = encoded.last.f_select(1, 0)?; // (b, h)
+        if self.drops_first {
+            x = pass.dropout(&x, self.dropout)?;
+        }
+        let x = self.dense.forward(&x, pass)?;
+        let x = match self.activation {
+            Activation::Tanh => x.f_tanh()?,
+            Activation::Relu => x.f_relu()?,
+        };
+        let x = pass.dropout(&x, self.dropout)?;
+        self.out.forward(&x, pass)?.f_to_kind(Kind::Float).context("cannot compute the class scores")
     }
 }

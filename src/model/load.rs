@@ -1,50 +1,153 @@
-//! Classifiers from Hugging Face folders.
+//! Versions and classifiers from Hugging Face folders.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use tch::Device;
+use tch::{Device, Kind, Tensor};
 
-use super::heads::classifier_tensors;
-use super::roberta::backbone_tensors;
+use super::architecture::{self, Named, OtherHead, TensorSpec};
 use super::version::check_tokenizer;
-use super::{Method, Model, RobertaConfig};
-use crate::params::{Layout, Theta, read_safetensors};
+use super::{EncoderConfig, Method, Model, Version};
+use crate::display::progress::say;
+use crate::params::{Stored, Theta};
 use crate::text::Tokenizer;
 
-impl Model {
-    /// Loads a `RobertaForSequenceClassification` folder, as [`Model::save`] or `save_pretrained` in transformers writes it,
-    /// with the tokenizer beside it. The labels are those of `id2label` (transformers leaves out its default, LABEL_0 and so
-    /// on); all parameters are trainable.
+impl Version {
+    /// Loads a Hugging Face folder: `config.json`, `model.safetensors` (or shards with their index) and a tokenizer, of any
+    /// [`Family`](super::Family). A `…ForMaskedLM` or `…ForPreTraining` comes whole; a bare encoder gets a fresh masked-LM head, whose
+    /// dense map is the identity. What is made anew or left out (heads of other tasks) is said on the standard error.
     ///
-    /// Strict as [`super::Version::load`]: tensors that are missing, unexpected or of another shape or dtype are listed.
-    pub fn load_classifier(folder: impl AsRef<Path>, device: Device) -> Result<(Model, Tokenizer)> {
-        let folder = folder.as_ref();
-        let config = RobertaConfig::load(folder.join("config.json"))?;
-        let tokenizer = Tokenizer::load(folder.join("tokenizer.json"))?;
-        check_tokenizer(&config, &tokenizer).with_context(|| folder.display().to_string())?;
-        let path = folder.join("model.safetensors");
-        let mut tensors = read_safetensors(&path)?.tensors;
-        tensors.retain(|name, _| !name.ends_with(".position_ids") && !name.contains(".pooler."));
-        let source = path.display().to_string();
-        let classes = tensors.get("classifier.out_proj.bias").map(|bias| bias.numel());
-        let classes =
-            classes.with_context(|| format!("{source} has no classifier.out_proj.bias: it holds no classifier"))?;
-        let labels = labels(&config, classes).with_context(|| folder.join("config.json").display().to_string())?;
-        let (head, backbone): (HashMap<_, _>, HashMap<_, _>) =
-            tensors.into_iter().partition(|(name, _)| name.starts_with("classifier."));
-        let layout = |tensors| Layout::new(tensors).map(Arc::new);
-        let backbone = Theta::from_loaded(layout(backbone_tensors(&config))?, backbone, &source)?;
-        let head = Theta::from_loaded(layout(classifier_tensors(&config, labels.len()))?, head, &source)?;
-        let (backbone, head) = (backbone.to_device(device)?, head.to_device(device)?);
-        Ok((Model::wire(config, Method::Full, labels, backbone, None, head)?, tokenizer))
+    /// Nothing is loaded by halves: tensors that are missing, unexpected or of another shape or kind are listed, of encoder and head
+    /// apart. Half precision becomes `f32`. Names may be wrapped by torch.compile or data parallelism, or lack the family's prefix.
+    ///
+    /// # Errors
+    /// Further: a classifier without a masked-LM head, whose encoder is tuned for a task; weights with NaN or infinity; a tokenizer
+    /// that is not this model's; `pytorch_model.bin` alone.
+    pub fn load(folder: impl AsRef<Path>) -> Result<Version> {
+        let mut folder = Folder::open(folder.as_ref())?;
+        let config = folder.config.clone();
+        let (encoder, head) = (architecture::backbone(&config), architecture::masked_lm(&config));
+        let pooler = architecture::pooler(&config);
+        let names = [&encoder, &head, &pooler].map(|specs| folder.named.take(specs));
+        let others = folder.named.take_others(&config, OtherHead::MaskedLm);
+        let unexpected = std::mem::take(&mut folder.named).rest();
+        let backbone = folder.theta("encoder", &encoder, &names[0], unexpected)?;
+        let lm_head = match names[1].is_empty() {
+            false => folder.theta("masked-LM head", &head, &names[1], Vec::new())?,
+            true => {
+                ensure!(
+                    !others.iter().any(|(other, _)| *other == OtherHead::Classifier),
+                    "{} holds a classifier ({}…) and no masked-LM head ({}…): its encoder is tuned for a task, and cannot be continued \
+                     as a masked language model. Import the model that it was tuned from",
+                    folder.stored.source().display(),
+                    config.architecture().classifier.out,
+                    config.architecture().masked_lm.dense
+                );
+                folder
+                    .notes
+                    .push("it has no masked-LM head: a fresh one was made, its dense map the identity".to_string());
+                identity_head(&config, &head)?
+            }
+        };
+        let pooler = match names[2].is_empty() {
+            true => None,
+            false => Some(folder.theta("pooler", &pooler, &names[2], Vec::new())?),
+        };
+        folder.say(&others);
+        Ok(Version { config, tokenizer: folder.tokenizer, backbone, lm_head, pooler })
     }
 }
 
+impl Model {
+    /// Loads a `…ForSequenceClassification` folder, as [`Model::save`] or `save_pretrained` in transformers writes it, with the
+    /// tokenizer beside it. The labels are those of `id2label` (transformers leaves out its default, LABEL_0 and so on); all
+    /// parameters are trainable.
+    ///
+    /// Strict as [`Version::load`].
+    pub fn load_classifier(folder: impl AsRef<Path>, device: Device) -> Result<(Model, Tokenizer)> {
+        let path = folder.as_ref();
+        let mut folder = Folder::open(path)?;
+        let config = folder.config.clone();
+        let bias = format!("{}.bias", config.architecture().classifier.out);
+        let classes = folder.named.find(&bias).and_then(|name| folder.stored.tensors().get(name)?.shape.first());
+        let classes = *classes
+            .with_context(|| format!("{} has no {bias}: it holds no classifier", folder.stored.source().display()))?;
+        let labels =
+            labels(&config, classes.max(0) as usize).with_context(|| path.join("config.json").display().to_string())?;
+        let (encoder, head) = (architecture::backbone(&config), architecture::classifier(&config, labels.len()));
+        let names = [&encoder, &head].map(|specs| folder.named.take(specs));
+        let others = folder.named.take_others(&config, OtherHead::Classifier);
+        let unexpected = std::mem::take(&mut folder.named).rest();
+        let backbone = folder.theta("encoder", &encoder, &names[0], unexpected)?.to_device(device)?;
+        let head = folder.theta("classification head", &head, &names[1], Vec::new())?.to_device(device)?;
+        folder.say(&others);
+        Ok((Model::wire(config, Method::Full, labels, backbone, None, head)?, folder.tokenizer))
+    }
+}
+
+/// What a Hugging Face folder holds, by our names, before any tensor is read.
+struct Folder {
+    config: EncoderConfig,
+    tokenizer: Tokenizer,
+    stored: Stored,
+    named: Named,
+    /// What was made anew.
+    notes: Vec<String>,
+}
+
+impl Folder {
+    fn open(folder: &Path) -> Result<Folder> {
+        let config = EncoderConfig::load(folder.join("config.json"))?;
+        let tokenizer = Tokenizer::load_folder(folder)?;
+        check_tokenizer(&config, &tokenizer).with_context(|| folder.display().to_string())?;
+        let stored = Stored::open_folder(folder)?;
+        let named = Named::of(&config, &stored)?;
+        Ok(Folder { config, tokenizer, stored, named, notes: Vec::new() })
+    }
+
+    /// One part of the model, whole or not at all.
+    fn theta(
+        &self,
+        what: &str,
+        specs: &[TensorSpec],
+        names: &BTreeMap<String, String>,
+        unexpected: Vec<String>,
+    ) -> Result<Theta> {
+        let layout = Arc::new(architecture::layout(&self.config, specs)?);
+        Theta::from_stored(layout, &self.stored, names, unexpected)
+            .with_context(|| format!("the {what} of this {} model cannot be loaded", self.config.model_type))
+    }
+
+    /// Tells what was made anew and what was left out.
+    fn say(&self, others: &[(OtherHead, usize)]) {
+        let left_out = others.iter().map(|(what, count)| format!("its {what} was left out ({count} tensors)"));
+        for note in self.notes.iter().cloned().chain(left_out) {
+            say(&format!("note: {}: {note}", self.stored.source().display()));
+        }
+    }
+}
+
+/// A masked-LM head that changes as little as it can: hidden states are compared with the word embeddings as they are, but for GELU and
+/// LayerNorm.
+fn identity_head(config: &EncoderConfig, specs: &[TensorSpec]) -> Result<Theta> {
+    let mut head = Theta::zeros(Arc::new(architecture::layout(config, specs)?), Device::Cpu)?;
+    for spec in specs {
+        let shape = spec.shape(config);
+        match spec.role {
+            architecture::Role::Weight => {
+                head.set(&spec.name, &Tensor::f_eye(shape[0], (Kind::Float, Device::Cpu))?)?;
+            }
+            architecture::Role::Scale => head.set(&spec.name, &Tensor::f_ones(&shape, (Kind::Float, Device::Cpu))?)?,
+            _ => {}
+        }
+    }
+    Ok(head)
+}
+
 /// The class names of `id2label`, in the order of their numbers.
-fn labels(config: &RobertaConfig, classes: usize) -> Result<Vec<String>> {
+fn labels(config: &EncoderConfig, classes: usize) -> Result<Vec<String>> {
     let Some(named) = config.other.get("id2label") else {
         return Ok((0..classes).map(|class| format!("LABEL_{class}")).collect());
     };
@@ -68,7 +171,7 @@ mod tests {
     fn a_saved_classifier_comes_back_to_the_bit_and_a_version_is_not_taken_for_one() -> Result<()> {
         let folder = tempfile::tempdir()?;
         let tokenizer = Tokenizer::word_level(&["a", "b"])?;
-        let config = RobertaConfig::tiny(tokenizer.vocab_size() as i64, 8, 10);
+        let config = EncoderConfig::tiny(tokenizer.vocab_size() as i64, 8, 10);
         let version = Version::new(&config, &tokenizer, 1)?;
         let labels = ["yes", "no", "perhaps"].map(String::from);
         let model = Model::classifier(&version, &labels, &Method::Full, 2, Device::Cpu)?;

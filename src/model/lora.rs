@@ -3,9 +3,9 @@
 use anyhow::Result;
 use tch::Tensor;
 
+use super::encoder::{Pass, linear};
 use super::leaves::{Leaves, Weight};
 use super::method::LoraConfig;
-use super::roberta::{Pass, linear};
 
 /// (alpha / rank) · B·A·x, with A: (rank, in) and B: (out, rank).
 #[derive(Debug)]

@@ -1,9 +1,11 @@
-//! RoBERTa with its heads, adapters and LoRA, over flat parameters.
+//! Encoders with their heads, adapters and LoRA, over flat parameters.
 
 mod absorbed;
 mod adapted;
+mod architecture;
 mod config;
 mod controls;
+mod encoder;
 mod heads;
 mod leaves;
 mod load;
@@ -12,7 +14,6 @@ mod method;
 mod network;
 mod permutation;
 mod permuted;
-mod roberta;
 mod show;
 #[cfg(test)]
 mod testing;
@@ -21,11 +22,11 @@ mod version;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::{Map, Value};
 use tch::{Device, Kind, Tensor};
 
 pub use adapted::{Adapted, Card};
-pub use config::RobertaConfig;
+pub use architecture::Family;
+pub use config::EncoderConfig;
 pub use method::{AdapterConfig, AdapterPosition, LoraConfig, Method};
 pub use permutation::{Coordinates, Permutation};
 pub use version::Version;
@@ -34,12 +35,10 @@ use crate::device::Precision;
 use crate::params::{Theta, write_safetensors};
 use crate::seed;
 use crate::text::{TokenBatch, Tokenizer};
-use heads::classifier_tensors;
+pub(crate) use encoder::{Encoded, Pass, Rows};
 use leaves::Leaves;
 use lora::Lora;
-use method::module_tensors;
 pub(crate) use network::Network;
-pub(crate) use roberta::{Encoded, Pass, Rows};
 use version::{initialised, save_tokenizer};
 
 /// The pattern that trains no parameter of the backbone, on purpose.
@@ -48,7 +47,7 @@ const HEAD_ALONE: &str = "^$";
 /// A model ready to compute: three flat parameter vectors and the network wired to them.
 #[derive(Debug)]
 pub struct Model {
-    config: RobertaConfig,
+    config: EncoderConfig,
     method: Method,
     labels: Vec<String>,
     precision: Precision,
@@ -88,7 +87,7 @@ impl Model {
         device: Device,
     ) -> Result<Model> {
         let modules = fresh_modules(&version.config, method, seed)?;
-        let head = fresh_head(&version.config, labels, seed)?;
+        let head = fresh_head(version, labels, seed)?;
         Model::from_parts(version, labels, method, version.backbone.try_clone()?, modules, head, device)
     }
 
@@ -109,7 +108,7 @@ impl Model {
     }
 
     fn wire(
-        config: RobertaConfig,
+        config: EncoderConfig,
         method: Method,
         labels: Vec<String>,
         backbone: Theta,
@@ -173,7 +172,7 @@ impl Model {
     }
 
     /// The shape of the network.
-    pub fn config(&self) -> &RobertaConfig {
+    pub fn config(&self) -> &EncoderConfig {
         &self.config
     }
 
@@ -305,7 +304,7 @@ impl Model {
         Ok((encoded.hidden_states, encoded.attentions))
     }
 
-    /// Writes a classifier as a `RobertaForSequenceClassification` folder. Adapters and LoRA have no place in one: save the
+    /// Writes a classifier as a `…ForSequenceClassification` folder of its family. Adapters and LoRA have no place in one: save the
     /// [`Adapted`] weights instead.
     pub fn save(&self, folder: impl AsRef<Path>, tokenizer: &Tokenizer) -> Result<()> {
         let folder = folder.as_ref();
@@ -315,39 +314,40 @@ impl Model {
         );
         ensure!(
             self.modules.is_none(),
-            "a model with {} modules does not fit a RobertaForSequenceClassification folder: save the adapted weights",
-            self.method.name()
+            "a model with {} modules does not fit a {} folder: save the adapted weights",
+            self.method.name(),
+            self.config.model_type.class("ForSequenceClassification")
         );
         let parts = [("", &self.backbone.theta), ("", &self.head.theta)];
         write_safetensors(folder.join("model.safetensors"), &parts, "format", "pt")?;
         save_tokenizer(tokenizer, &self.config, folder)?;
-        let mut config = self.config.clone();
-        let numbered = self.labels.iter().enumerate();
-        let id2label: Map<_, _> =
-            numbered.clone().map(|(id, label)| (id.to_string(), Value::from(label.as_str()))).collect();
-        let label2id: Map<_, _> = numbered.map(|(id, label)| (label.clone(), Value::from(id))).collect();
-        config.other.insert("id2label".to_string(), Value::Object(id2label));
-        config.other.insert("label2id".to_string(), Value::Object(label2id));
-        config.save(folder.join("config.json"), "RobertaForSequenceClassification")
+        self.config.save_classifier(folder.join("config.json"), &self.labels)
     }
 }
 
-/// A fresh classification head.
-pub(crate) fn fresh_head(config: &RobertaConfig, labels: &[String], seed: u64) -> Result<Theta> {
-    let mut rng = seed::rng(seed, "classification-head", 0);
-    initialised(classifier_tensors(config, labels.len()), config.initializer_range, &mut rng)
+/// A fresh classification head; its pooler, where the version has one, is that.
+pub(crate) fn fresh_head(version: &Version, labels: &[String], seed: u64) -> Result<Theta> {
+    let (config, mut rng) = (&version.config, seed::rng(seed, "classification-head", 0));
+    let specs = architecture::classifier(config, labels.len());
+    let mut head = initialised(config, &specs, config.initializer_range, &mut rng)?;
+    if let Some(pooler) = &version.pooler {
+        for entry in pooler.layout().entries() {
+            head.set(&entry.name, &pooler.view(&entry.name)?)?;
+        }
+    }
+    Ok(head)
 }
 
 /// Fresh modules of a method, or nothing where it has none.
-pub(crate) fn fresh_modules(config: &RobertaConfig, method: &Method, seed: u64) -> Result<Option<Theta>> {
+pub(crate) fn fresh_modules(config: &EncoderConfig, method: &Method, seed: u64) -> Result<Option<Theta>> {
     method.validate()?;
-    let tensors = module_tensors(config, method)?;
-    if tensors.is_empty() {
+    let specs = architecture::module_tensors(config, method)?;
+    if specs.is_empty() {
         return Ok(None);
     }
     let mut rng = seed::rng(seed, "modules", 0);
     let std = if let Method::Adapter(adapter) = method { adapter.initializer_range } else { 1.0 };
-    let mut modules = initialised(tensors, std, &mut rng).context("cannot make the modules")?;
+    let mut modules = initialised(config, &specs, std, &mut rng).context("cannot make the modules")?;
     if let Method::Lora(_) = method {
         initialise_lora(&mut modules, &mut rng)?;
     }
@@ -358,7 +358,7 @@ pub(crate) fn fresh_modules(config: &RobertaConfig, method: &Method, seed: u64) 
 fn initialise_lora(modules: &mut Theta, rng: &mut rand_xoshiro::Xoshiro256PlusPlus) -> Result<()> {
     use rand::RngExt;
     for entry in modules.layout().clone().entries() {
-        let bound = if entry.name.ends_with("lora_B.weight") { 0.0 } else { 1.0 / (entry.shape[1] as f32).sqrt() };
+        let bound = if architecture::is_output(&entry.name) { 0.0 } else { 1.0 / (entry.shape[1] as f32).sqrt() };
         let numbers: Vec<f32> = (0..entry.len).map(|_| (rng.random::<f32>() * 2.0 - 1.0) * bound).collect();
         modules.set(
             &entry.name,

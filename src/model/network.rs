@@ -3,17 +3,17 @@
 use anyhow::{Result, bail};
 use tch::{Kind, Tensor};
 
+use super::encoder::{Encoded, Encoder, Pass, Rows};
 use super::heads::{ClassifierHead, Head, LmHead};
 use super::leaves::{Leaves, Rounded};
-use super::roberta::{Encoded, Pass, Roberta, Rows};
-use super::{Method, RobertaConfig};
+use super::{EncoderConfig, Method};
 use crate::text::TokenBatch;
 
 /// A network over the tensors of three parts. A [`super::Model`] has one over its own parameters; [`super::Model::network_at`]
 /// wires another to points that depend on them.
 #[derive(Debug)]
 pub(crate) struct Network {
-    encoder: Roberta,
+    encoder: Encoder,
     head: Head,
     /// The kind of the tensors that enter a matrix product.
     kind: Kind,
@@ -23,17 +23,17 @@ pub(crate) struct Network {
 
 impl Network {
     pub fn new(
-        config: &RobertaConfig,
+        config: &EncoderConfig,
         method: &Method,
         is_classifier: bool,
         backbone: &Leaves,
         modules: Option<&Leaves>,
         head: &Leaves,
     ) -> Result<Network> {
-        let encoder = Roberta::new(config, backbone, method, modules)?;
+        let encoder = Encoder::new(config, backbone, method, modules)?;
         let head = match is_classifier {
             true => Head::Classifier(ClassifierHead::new(head, config)?),
-            false => Head::MaskedLm(LmHead::new(head, config.layer_norm_eps)?),
+            false => Head::MaskedLm(LmHead::new(head, config)?),
         };
         Ok(Network { encoder, head, kind: Kind::Float, rounded: Vec::new() })
     }
@@ -53,7 +53,7 @@ impl Network {
         if pass.kind == Kind::BFloat16 {
             self.rounded.iter().try_for_each(Rounded::refresh)?;
         }
-        let encoded = self.encoder.forward(&tokens.input_ids, tokens.attention_mask.as_ref(), &pass)?;
+        let encoded = self.encoder.forward(tokens, &pass)?;
         Ok((encoded, pass))
     }
 
@@ -80,7 +80,7 @@ impl Network {
 mod tests {
     use super::*;
     use crate::device::Precision;
-    use crate::model::{Model, RobertaConfig, Version};
+    use crate::model::{EncoderConfig, Model, Version};
     use crate::seed;
     use crate::text::Tokenizer;
     use tch::Device;
@@ -88,13 +88,13 @@ mod tests {
     /// What masked positions are predicted to be in a training pass, and the gradients of one score of each.
     fn training_pass(precision: Precision, dropout: f64) -> Result<(Tensor, Tensor)> {
         let tokenizer = Tokenizer::word_level(&["a", "b", "c", "d"])?;
-        let mut config = RobertaConfig::tiny(tokenizer.vocab_size() as i64, 32, 12);
+        let mut config = EncoderConfig::tiny(tokenizer.vocab_size() as i64, 32, 12);
         (config.hidden_dropout_prob, config.attention_probs_dropout_prob) = (dropout, dropout);
         let model = Model::masked_lm(&Version::new(&config, &tokenizer, 1)?, Device::Cpu)?.with_precision(precision);
         let input_ids = Tensor::arange(4 * 9, (Kind::Int64, Device::Cpu)).remainder(4).view([4, 9]) + 4;
         let lengths = Tensor::from_slice(&[9_i64, 9, 7, 6]).view([4, 1]);
         let mask = Tensor::arange(9, (Kind::Int64, Device::Cpu)).view([1, 9]).lt_tensor(&lengths);
-        let tokens = TokenBatch { input_ids, attention_mask: Some(mask) };
+        let tokens = TokenBatch { input_ids, attention_mask: Some(mask), token_types: None };
         let pass = Pass::training(seed::rng(1, "dropout", 0), Device::Cpu);
         let positions = Tensor::from_slice(&[1_i64, 5, 12, 20, 31]);
         let logits = model.network().predict(&tokens, Some(&positions), pass)?;

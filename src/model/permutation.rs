@@ -5,7 +5,7 @@ use rand::RngExt;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use serde::{Deserialize, Serialize};
 
-use super::RobertaConfig;
+use super::EncoderConfig;
 use crate::seed;
 
 /// Which coordinates of a model are permuted.
@@ -36,7 +36,7 @@ impl Permutation {
     /// equal permutations. Only where there is a single head (neuron, dimension) does it stay.
     ///
     /// Errors where the configuration contradicts itself.
-    pub fn random(config: &RobertaConfig, coordinates: Coordinates, seed: u64) -> Result<Permutation> {
+    pub fn random(config: &EncoderConfig, coordinates: Coordinates, seed: u64) -> Result<Permutation> {
         config.validate()?;
         let cycles = |purpose: &str, len: i64| -> Vec<Vec<usize>> {
             let layers = 0..config.num_hidden_layers as u64;
@@ -60,7 +60,7 @@ impl Permutation {
     }
 
     /// Errors where this is no permutation of the coordinates of such a model.
-    pub fn check(&self, config: &RobertaConfig) -> Result<()> {
+    pub fn check(&self, config: &EncoderConfig) -> Result<()> {
         let (layers, hidden) = (config.num_hidden_layers, self.hidden.iter().cloned().collect::<Vec<_>>());
         for (what, orders, count, len) in [
             ("heads", &self.heads, layers, config.num_attention_heads),
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn nothing_stays_in_its_place_and_no_two_layers_are_alike() -> Result<()> {
-        let config = RobertaConfig::tiny(50, 16, 10);
+        let config = EncoderConfig::tiny(50, 16, 10);
         for seed in 0..50 {
             let permutation = Permutation::random(&config, Coordinates::All, seed)?;
             permutation.check(&config)?;
@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn a_seed_gives_one_permutation_and_inner_coordinates_are_those_of_all() -> Result<()> {
-        let config = RobertaConfig::tiny(50, 16, 10);
+        let config = EncoderConfig::tiny(50, 16, 10);
         let random = |coordinates, seed| Permutation::random(&config, coordinates, seed);
         let all = random(Coordinates::All, 3)?;
         assert_eq!(all, random(Coordinates::All, 3)?);
@@ -142,14 +142,14 @@ mod tests {
 
     #[test]
     fn one_head_has_nowhere_to_go() -> Result<()> {
-        let config = RobertaConfig { num_attention_heads: 1, ..RobertaConfig::tiny(50, 16, 10) };
+        let config = EncoderConfig { num_attention_heads: 1, ..EncoderConfig::tiny(50, 16, 10) };
         assert_eq!(Permutation::random(&config, Coordinates::Inner, 0)?.heads, [[0], [0]]);
         Ok(())
     }
 
     #[test]
     fn what_does_not_permute_this_model_is_refused() -> Result<()> {
-        let config = RobertaConfig::tiny(50, 16, 10);
+        let config = EncoderConfig::tiny(50, 16, 10);
         let refused = |change: fn(&mut Permutation)| -> Result<String> {
             let mut permutation = Permutation::random(&config, Coordinates::All, 0)?;
             change(&mut permutation);

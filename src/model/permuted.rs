@@ -10,78 +10,37 @@
 //! and LayerNorm, GELU, softmax and the sum with the residual do not see an order. So a model permuted throughout computes what it did
 //! (to rounding, as sums run in another order), and shares no coordinate with itself.
 
-use anyhow::{Context, Result, ensure};
+use std::collections::HashMap;
+
+use anyhow::{Context, Result, bail, ensure};
 use tch::Tensor;
 
-use super::method::is_target;
-use super::{Adapted, Coordinates, Permutation, Version};
-use crate::params::{Delta, Theta};
+use super::architecture::{self, Axis};
+use super::{Adapted, Coordinates, EncoderConfig, Method, Permutation, Version};
+use crate::params::{Delta, Part, Theta};
 
-/// What is counted along an axis of a tensor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Axis {
-    /// What nobody permutes: tokens, positions, classes, the inside of modules and of the classifier. Or there is no such axis.
-    Fixed,
-    /// Hidden dimensions.
-    Hidden,
-    /// Heads, in blocks of `hidden_size / num_attention_heads`.
-    Heads,
-    /// Neurons of a feed-forward map.
-    Neurons,
-}
-
-/// What each map writes (rows of W, and b) and reads (columns of W), by the end of its name; the first that fits counts.
-const MAPS: [(&str, Axis, Axis); 17] = {
-    use Axis::{Fixed, Heads, Hidden, Neurons};
-    [
-        ("word_embeddings", Fixed, Hidden),
-        ("position_embeddings", Fixed, Hidden),
-        ("token_type_embeddings", Fixed, Hidden),
-        ("LayerNorm", Hidden, Fixed),
-        ("attention.self.query", Heads, Hidden),
-        ("attention.self.key", Heads, Hidden),
-        ("attention.self.value", Heads, Hidden),
-        ("attention.output.dense", Hidden, Heads),
-        ("intermediate.dense", Neurons, Hidden),
-        ("output.dense", Hidden, Neurons),
-        ("adapter.down_proj", Fixed, Hidden),
-        ("adapter.up_proj", Hidden, Fixed),
-        // What the decoder reads is hidden too: it is the word embeddings.
-        ("lm_head.dense", Hidden, Hidden),
-        ("lm_head.layer_norm", Hidden, Fixed),
-        ("lm_head", Fixed, Fixed),
-        ("classifier.dense", Fixed, Hidden),
-        ("classifier.out_proj", Fixed, Fixed),
-    ]
-};
-
-/// The parts of a map: which have its rows, and which its columns.
-const PARTS: [(&str, bool, bool); 4] =
-    [(".lora_A.weight", false, true), (".lora_B.weight", true, false), (".weight", true, true), (".bias", true, false)];
-
-/// What is counted along the axes of the tensor with this name.
-fn axes(name: &str) -> Result<[Axis; 2]> {
-    let part = PARTS.iter().find_map(|(part, rows, columns)| Some((name.strip_suffix(part)?, *rows, *columns)));
-    let map = part.and_then(|(map, ..)| MAPS.iter().find(|(end, ..)| is_target(map, end)));
-    let ((_, has_rows, has_columns), (_, rows, columns)) =
-        part.zip(map).with_context(|| format!("nothing is known of what the axes of {name} count: add it to MAPS"))?;
-    let if_there = |there: bool, axis: Axis| if there { axis } else { Axis::Fixed };
-    Ok([if_there(has_rows, *rows), if_there(has_columns, *columns)])
-}
-
-/// The layer that a tensor belongs to.
-fn layer_of(name: &str) -> Option<usize> {
-    name.strip_prefix("roberta.encoder.layer.")?.split('.').next()?.parse().ok()
+/// What the axes of every tensor count that a model with these weights can have, by name.
+fn axes(config: &EncoderConfig, method: &Method, classes: usize) -> Result<HashMap<String, (Vec<Axis>, Part)>> {
+    let specs = [
+        architecture::backbone(config),
+        architecture::masked_lm(config),
+        architecture::classifier(config, classes),
+        architecture::module_tensors(config, method)?,
+    ];
+    Ok(specs.into_iter().flatten().map(|spec| (spec.name, (spec.axes, spec.part))).collect())
 }
 
 impl Permutation {
     /// P_out · W · P_inᵀ and P_out · b, of all tensors.
-    fn of(&self, theta: &Theta) -> Result<Theta> {
+    fn of(&self, theta: &Theta, axes: &HashMap<String, (Vec<Axis>, Part)>) -> Result<Theta> {
         let mut permuted = theta.try_clone()?;
         for entry in theta.layout().entries() {
             let mut value = theta.view(&entry.name)?;
-            for (dim, (axis, &size)) in axes(&entry.name)?.into_iter().zip(&entry.shape).enumerate() {
-                let order = self.order(axis, layer_of(&entry.name), size);
+            let known = axes.get(&entry.name);
+            let (counted, part) =
+                known.with_context(|| format!("nothing is known of what the axes of {} count", entry.name))?;
+            for (dim, (&axis, &size)) in counted.iter().zip(&entry.shape).enumerate() {
+                let order = self.order(axis, *part, size);
                 if let Some(order) = order.with_context(|| format!("cannot permute {}", entry.name))? {
                     let order = Tensor::f_from_slice(&order)?.f_to_device(theta.device())?;
                     value = value.f_index_select(dim as i64, &order)?;
@@ -93,13 +52,14 @@ impl Permutation {
     }
 
     /// The order of the `size` places along an axis; `None` where they stay.
-    fn order(&self, axis: Axis, layer: Option<usize>, size: i64) -> Result<Option<Vec<i64>>> {
+    fn order(&self, axis: Axis, part: Part, size: i64) -> Result<Option<Vec<i64>>> {
         let in_layer = |orders: &'_ [Vec<usize>]| -> Result<Vec<i64>> {
-            let order = layer.and_then(|layer| orders.get(layer)).context("the permutation has no such layer")?;
+            let Part::Layer(layer) = part else { bail!("only layers have heads and neurons") };
+            let order = orders.get(layer).context("the permutation has no such layer")?;
             Ok(order.iter().map(|&place| place as i64).collect())
         };
         Ok(match axis {
-            Axis::Fixed => None,
+            Axis::Fixed(_) => None,
             Axis::Hidden => self.hidden.as_ref().map(|order| order.iter().map(|&place| place as i64).collect()),
             Axis::Neurons => Some(in_layer(&self.neurons)?),
             Axis::Heads => {
@@ -118,14 +78,16 @@ impl Version {
         self.permuted_by(&Permutation::random(&self.config, coordinates, seed)?)
     }
 
-    /// M_PERM, by this permutation: backbone and masked-LM head.
+    /// M_PERM, by this permutation: backbone, masked-LM head and pooler.
     ///
     /// Errors where it is no permutation of this model's coordinates.
     pub fn permuted_by(&self, permutation: &Permutation) -> Result<Version> {
         permutation.check(&self.config)?;
         let (config, tokenizer) = (self.config.clone(), self.tokenizer.clone());
-        let (backbone, lm_head) = (permutation.of(&self.backbone)?, permutation.of(&self.lm_head)?);
-        Ok(Version { config, tokenizer, backbone, lm_head })
+        let axes = axes(&config, &Method::Full, 2)?;
+        let (backbone, lm_head) = (permutation.of(&self.backbone, &axes)?, permutation.of(&self.lm_head, &axes)?);
+        let pooler = self.pooler.as_ref().map(|pooler| permutation.of(pooler, &axes)).transpose()?;
+        Ok(Version { config, tokenizer, backbone, lm_head, pooler })
     }
 }
 
@@ -144,10 +106,12 @@ impl Adapted {
         );
         let mut card = self.card.derived("carried to permuted coordinates");
         card.base = base.permuted_by(permutation)?.fingerprint()?;
+        let axes = axes(&base.config, &self.card.method, self.card.labels.len())?;
+        let of = |theta: &Theta| permutation.of(theta, &axes);
         Ok(Adapted {
-            backbone: self.backbone.as_ref().map(|delta| permutation.of(delta).map(Delta::new)).transpose()?,
-            modules: self.modules.as_ref().map(|modules| permutation.of(modules)).transpose()?,
-            head: permutation.of(&self.head)?,
+            backbone: self.backbone.as_deref().map(of).transpose()?.map(Delta::new),
+            modules: self.modules.as_ref().map(of).transpose()?,
+            head: of(&self.head)?,
             card,
         })
     }
@@ -158,15 +122,22 @@ mod tests {
     use tch::Device;
 
     use super::*;
-    use crate::model::testing::{adapted, difference, methods, tokens, version};
-    use crate::model::{Method, Model};
+    use crate::model::testing::{adapted, difference, methods, tokens, version, version_of};
+    use crate::model::{Family, Method, Model};
 
     const BOTH: [Coordinates; 2] = [Coordinates::Inner, Coordinates::All];
 
     #[test]
     fn words_are_predicted_as_before_in_coordinates_that_have_little_in_common() -> Result<()> {
-        let version = version()?;
+        for version in Family::ALL.map(version_of) {
+            words_are_predicted_as_before(version?)?;
+        }
+        Ok(())
+    }
+
+    fn words_are_predicted_as_before(version: Version) -> Result<()> {
         let tokens = tokens(&version)?;
+        let layer = &version.config.architecture().layer;
         let predict = |version: &Version| Model::masked_lm(version, Device::Cpu)?.mlm_logits(&tokens, None);
         let before = predict(&version)?;
         for coordinates in BOTH {
@@ -174,8 +145,8 @@ mod tests {
             let off = difference(&predict(&permuted)?, &before)?;
             assert!(off <= 1e-5, "{coordinates:?}: off by {off:.1e}");
             let cosine = |pattern: &str| permuted.backbone.select(pattern)?.cosine(&version.backbone.select(pattern)?);
-            for moved in ["query.weight", "attention.output.dense.weight", "intermediate.dense", "output.dense.weight"]
-            {
+            for moved in [layer.query, layer.attention_output, layer.intermediate, layer.output] {
+                let moved = &format!("{moved}.weight");
                 assert!(
                     cosine(moved)?.abs() < 0.2,
                     "{coordinates:?}: {moved} has kept its place: {:.2}",
@@ -190,7 +161,13 @@ mod tests {
 
     #[test]
     fn weights_carried_along_compute_what_they_did() -> Result<()> {
-        let version = version()?;
+        for version in Family::ALL.map(version_of) {
+            carried_weights_compute_what_they_did(version?)?;
+        }
+        Ok(())
+    }
+
+    fn carried_weights_compute_what_they_did(version: Version) -> Result<()> {
         let tokens = tokens(&version)?;
         for coordinates in BOTH {
             let permutation = Permutation::random(&version.config, coordinates, 7)?;
@@ -266,11 +243,5 @@ mod tests {
         assert_eq!(carried.card.recipe["control"], "carried to permuted coordinates");
         assert_eq!(carried.card.recipe["tune"], weights.card.recipe["tune"]);
         Ok(())
-    }
-
-    #[test]
-    fn a_tensor_of_unknown_axes_is_refused_by_name() {
-        let error = axes("roberta.pooler.dense.weight").unwrap_err().to_string();
-        assert!(error.contains("roberta.pooler.dense.weight") && error.contains("MAPS"), "{error}");
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use anyhow::Result;
 
 use super::{
-    Adapted, AdapterConfig, Card, Coordinates, LoraConfig, Method, Model, Permutation, RobertaConfig, Version,
+    Adapted, AdapterConfig, Card, Coordinates, EncoderConfig, LoraConfig, Method, Model, Permutation, Version,
 };
 use crate::device::device_name;
 use crate::display::settings::settings;
@@ -13,7 +13,7 @@ use crate::display::{Bundle, Cell, Column, Show, Table, thousands};
 use crate::params::{Layout, Theta, summary, tree};
 
 /// `2 layers of 4 heads, hidden size 128`
-fn shape(config: &RobertaConfig) -> String {
+fn shape(config: &EncoderConfig) -> String {
     format!(
         "{} layers of {} heads, hidden size {}, {} tokens in the vocabulary, sequences of up to {}",
         config.num_hidden_layers,
@@ -95,7 +95,7 @@ fn about(card: &Card, title: String) -> Table {
     Table::facts(title, facts)
 }
 
-impl Show for RobertaConfig {
+impl Show for EncoderConfig {
     fn show(&self) -> Result<Bundle> {
         Ok(Bundle::new().table(settings("RoBERTa's shape", self, None)?))
     }
@@ -164,7 +164,7 @@ crate::displayable!(
     Version,
     Adapted,
     Card,
-    RobertaConfig,
+    EncoderConfig,
     Method,
     AdapterConfig,
     LoraConfig,
@@ -181,7 +181,7 @@ mod tests {
     #[test]
     fn adapters_are_seen_to_be_what_is_trained() -> Result<()> {
         let tokenizer = Tokenizer::word_level(&["a", "b", "c"])?;
-        let version = Version::new(&RobertaConfig::tiny(8, 16, 12), &tokenizer, 0)?;
+        let version = Version::new(&EncoderConfig::tiny(8, 16, 12), &tokenizer, 0)?;
         let labels = ["<yes>".to_string(), "no".to_string()];
         let adapter = Method::Adapter(AdapterConfig::default());
         let model = Model::classifier(&version, &labels, &adapter, 0, Device::Cpu)?;
@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn a_permutation_tells_how_much_it_moves() -> Result<()> {
-        let config = RobertaConfig::tiny(8, 16, 12);
+        let config = EncoderConfig::tiny(8, 16, 12);
         let text = Permutation::random(&config, Coordinates::All, 0)?.to_string();
         assert!(
             text.lines().filter(|line| line.starts_with("heads")).count() == 2 && text.contains("hidden"),
@@ -213,7 +213,7 @@ mod tests {
     #[test]
     fn a_version_and_its_weights_tell_where_they_come_from() -> Result<()> {
         let tokenizer = Tokenizer::word_level(&["a", "b", "c"])?;
-        let version = Version::new(&RobertaConfig::tiny(8, 16, 12), &tokenizer, 0)?;
+        let version = Version::new(&EncoderConfig::tiny(8, 16, 12), &tokenizer, 0)?;
         let labels = ["x".to_string(), "y".to_string()];
         let model = Model::classifier(&version, &labels, &Method::Full, 0, Device::Cpu)?;
         let mut adapted = Adapted::of(&model, &version, "topic", serde_json::Value::Null)?;

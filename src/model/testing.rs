@@ -5,17 +5,31 @@ use std::collections::HashSet;
 use anyhow::Result;
 use tch::{Device, Kind, Tensor};
 
-use super::{Adapted, AdapterConfig, AdapterPosition, LoraConfig, Method, Model, RobertaConfig, Version};
+use super::{
+    Adapted, AdapterConfig, AdapterPosition, EncoderConfig, Family, LoraConfig, Method, Model, Version, architecture,
+};
 use crate::params::Theta;
 use crate::text::{TokenBatch, Tokenizer};
 
 /// Weights, biases and LayerNorms that differ everywhere, and heads that attend to few tokens.
 pub fn version() -> Result<Version> {
+    version_of(Family::Roberta)
+}
+
+/// The same of any family; BERT's has a pooler.
+pub fn version_of(family: Family) -> Result<Version> {
     let tokenizer = Tokenizer::word_level(&["a", "b", "c", "d", "e", "f", "g", "h"])?;
-    let config = RobertaConfig { initializer_range: 0.2, ..RobertaConfig::tiny(tokenizer.vocab_size() as i64, 32, 12) };
+    let tiny = EncoderConfig::tiny(tokenizer.vocab_size() as i64, 32, 12);
+    let config = EncoderConfig { model_type: family, initializer_range: 0.2, ..tiny };
     let mut version = Version::new(&config, &tokenizer, 1)?;
     add_noise(&mut version.backbone, 0.2, 1.0, |_| true)?;
     add_noise(&mut version.lm_head, 0.2, 2.0, |_| true)?;
+    let pooler = architecture::pooler(&config);
+    if !pooler.is_empty() {
+        let mut theta = Theta::zeros(std::sync::Arc::new(architecture::layout(&config, &pooler)?), Device::Cpu)?;
+        add_noise(&mut theta, 0.4, 5.0, |_| true)?;
+        version.pooler = Some(theta);
+    }
     Ok(version)
 }
 

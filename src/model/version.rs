@@ -1,19 +1,17 @@
 //! A version of the pre-trained model, M_i, as it lies on disk.
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, ensure};
 use rand_distr::{Distribution, StandardNormal};
 use rand_xoshiro::Xoshiro256PlusPlus;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
-use super::RobertaConfig;
-use super::heads::lm_head_tensors;
-use super::roberta::backbone_tensors;
+use super::EncoderConfig;
+use super::architecture::{self, Role, TensorSpec};
 use crate::files::write_json;
-use crate::params::{Layout, Theta, read_safetensors, write_safetensors};
+use crate::params::{Theta, write_safetensors};
 use crate::seed;
 use crate::text::Tokenizer;
 
@@ -21,71 +19,36 @@ use crate::text::Tokenizer;
 #[derive(Debug)]
 pub struct Version {
     /// The shape of the network.
-    pub config: RobertaConfig,
+    pub config: EncoderConfig,
     /// Text to token ids.
     pub tokenizer: Tokenizer,
     /// Embeddings and layers.
     pub backbone: Theta,
     /// The masked-LM head, whose decoder is the token embeddings.
     pub lm_head: Theta,
+    /// The map of a classifier's head that is pre-trained, where there is one: BERT's pooler. Masked-LM training leaves it alone.
+    pub pooler: Option<Theta>,
 }
 
 impl Version {
     /// An untrained model: weights N(0, `initializer_range`), LayerNorms 1, biases and the padding rows 0, as in transformers.
-    pub fn new(config: &RobertaConfig, tokenizer: &Tokenizer, seed: u64) -> Result<Version> {
+    pub fn new(config: &EncoderConfig, tokenizer: &Tokenizer, seed: u64) -> Result<Version> {
         config.validate()?;
         let mut rng = seed::rng(seed, "pretrained-initialisation", 0);
-        let std = config.initializer_range;
-        let backbone = initialised(backbone_tensors(config), std, &mut rng)?;
-        for name in ["word_embeddings", "position_embeddings"] {
-            let mut row =
-                backbone.view(&format!("roberta.embeddings.{name}.weight"))?.f_select(0, config.pad_token_id)?;
-            let _ = row.f_zero_()?;
-        }
-        let lm_head = initialised(lm_head_tensors(config), std, &mut rng)?;
-        Version { config: config.clone(), tokenizer: tokenizer.clone(), backbone, lm_head }.checked()
+        let mut fresh = |specs: &[TensorSpec]| initialised(config, specs, config.initializer_range, &mut rng);
+        let (backbone, lm_head) = (fresh(&architecture::backbone(config))?, fresh(&architecture::masked_lm(config))?);
+        Version { config: config.clone(), tokenizer: tokenizer.clone(), backbone, lm_head, pooler: None }.checked()
     }
 
-    /// Loads a Hugging Face folder: `config.json`, `model.safetensors` (a `RobertaForMaskedLM`), `tokenizer.json`.
-    ///
-    /// Nothing is loaded by halves: tensors that are missing, unexpected or of another shape or dtype are listed. Position
-    /// buffers and poolers, which this model does not have, are passed over.
-    pub fn load(folder: impl AsRef<Path>) -> Result<Version> {
-        let folder = folder.as_ref();
-        let config = RobertaConfig::load(folder.join("config.json"))?;
-        let tokenizer = Tokenizer::load(folder.join("tokenizer.json"))?;
-        let path = folder.join("model.safetensors");
-        if !path.exists() && folder.join("pytorch_model.bin").exists() {
-            bail!(
-                "{} holds only pytorch_model.bin: load it in transformers and call save_pretrained(folder), \
-                 which writes model.safetensors",
-                folder.display()
-            );
-        }
-        let mut tensors = read_safetensors(&path)?.tensors;
-        tensors.retain(|name, _| !name.ends_with(".position_ids") && !name.contains(".pooler."));
-        let source = path.display().to_string();
-        untie(&mut tensors).with_context(|| source.clone())?;
-        let (head, backbone): (HashMap<_, _>, HashMap<_, _>) =
-            tensors.into_iter().partition(|(name, _)| name.starts_with("lm_head."));
-        let layout = |tensors| Layout::new(tensors).map(Arc::new);
-        let backbone = Theta::from_loaded(layout(backbone_tensors(&config))?, backbone, &source)?;
-        let lm_head = Theta::from_loaded(layout(lm_head_tensors(&config))?, head, &source)?;
-        Version { config, tokenizer, backbone, lm_head }.checked().with_context(|| format!("{}", folder.display()))
-    }
-
-    /// Writes the folder that [`Version::load`] and `RobertaForMaskedLM.from_pretrained` read, each file atomically and
+    /// Writes the folder that [`Version::load`] and `…ForMaskedLM.from_pretrained` of its family read, each file atomically and
     /// `config.json` last.
     pub fn save(&self, folder: impl AsRef<Path>) -> Result<()> {
         let folder = folder.as_ref();
-        write_safetensors(
-            folder.join("model.safetensors"),
-            &[("", &self.backbone), ("", &self.lm_head)],
-            "format",
-            "pt",
-        )?;
+        let mut parts = vec![("", &self.backbone), ("", &self.lm_head)];
+        parts.extend(self.pooler.as_ref().map(|pooler| ("", pooler)));
+        write_safetensors(folder.join("model.safetensors"), &parts, "format", "pt")?;
         save_tokenizer(&self.tokenizer, &self.config, folder)?;
-        self.config.save(folder.join("config.json"), "RobertaForMaskedLM")
+        self.config.save(folder.join("config.json"), "ForMaskedLM")
     }
 
     /// What identifies this version: the fingerprint of its backbone.
@@ -100,17 +63,18 @@ impl Version {
             tokenizer: self.tokenizer.clone(),
             backbone: self.backbone.try_clone()?,
             lm_head: self.lm_head.try_clone()?,
+            pooler: self.pooler.as_ref().map(Theta::try_clone).transpose()?,
         })
     }
 
-    fn checked(self) -> Result<Version> {
+    pub(super) fn checked(self) -> Result<Version> {
         check_tokenizer(&self.config, &self.tokenizer)?;
         Ok(self)
     }
 }
 
 /// Says where a tokenizer does not belong to a model.
-pub(crate) fn check_tokenizer(config: &RobertaConfig, tokenizer: &Tokenizer) -> Result<()> {
+pub(crate) fn check_tokenizer(config: &EncoderConfig, tokenizer: &Tokenizer) -> Result<()> {
     let (tokens, vocabulary) = (tokenizer.vocab_size(), config.vocab_size);
     ensure!(
         tokens as i64 <= vocabulary,
@@ -127,49 +91,38 @@ pub(crate) fn check_tokenizer(config: &RobertaConfig, tokenizer: &Tokenizer) -> 
 }
 
 /// Writes `tokenizer.json` and the `tokenizer_config.json` that transformers wants beside it.
-pub(crate) fn save_tokenizer(tokenizer: &Tokenizer, config: &RobertaConfig, folder: &Path) -> Result<()> {
+pub(crate) fn save_tokenizer(tokenizer: &Tokenizer, config: &EncoderConfig, folder: &Path) -> Result<()> {
     tokenizer.save(folder.join("tokenizer.json"))?;
-    write_json(folder.join("tokenizer_config.json"), &tokenizer.config_json(config.max_length() as usize))
+    let types = config.architecture().embeddings.token_types.is_some() && config.type_vocab_size > 1;
+    write_json(folder.join("tokenizer_config.json"), &tokenizer.config_json(config.max_length() as usize, types))
 }
 
-/// Fresh parameters: N(0, std), LayerNorm weights 1, biases 0.
-pub(crate) fn initialised(tensors: Vec<(String, Vec<i64>)>, std: f64, rng: &mut Xoshiro256PlusPlus) -> Result<Theta> {
-    let layout = Arc::new(Layout::new(tensors)?);
-    let mut theta = Theta::zeros(layout.clone(), tch::Device::Cpu)?;
-    for entry in layout.entries() {
-        let value = if entry.name.ends_with("bias") {
-            continue;
-        } else if !entry.decay {
-            Tensor::f_ones(&entry.shape, (Kind::Float, tch::Device::Cpu))?
-        } else {
-            let normal = |_| {
-                let z: f32 = StandardNormal.sample(rng);
-                z * std as f32
-            };
-            let numbers: Vec<f32> = (0..entry.len).map(normal).collect();
-            Tensor::f_from_slice(&numbers)?.f_view(entry.shape.as_slice())?
+/// Fresh parameters: tables and matrices N(0, std), scales 1, biases and the rows of padding 0.
+pub(crate) fn initialised(
+    config: &EncoderConfig,
+    specs: &[TensorSpec],
+    std: f64,
+    rng: &mut Xoshiro256PlusPlus,
+) -> Result<Theta> {
+    let mut theta = Theta::zeros(Arc::new(architecture::layout(config, specs)?), Device::Cpu)?;
+    for spec in specs {
+        let shape = spec.shape(config);
+        let value = match spec.role {
+            Role::Bias => continue,
+            Role::Scale => Tensor::f_ones(&shape, (Kind::Float, Device::Cpu))?,
+            Role::Weight | Role::Table { .. } => {
+                let normal = |_| {
+                    let z: f32 = StandardNormal.sample(rng);
+                    z * std as f32
+                };
+                let numbers: Vec<f32> = (0..shape.iter().product()).map(normal).collect();
+                Tensor::f_from_slice(&numbers)?.f_view(shape.as_slice())?
+            }
         };
-        theta.set(&entry.name, &value)?;
+        if let Role::Table { zero: Some(row) } = spec.role {
+            let _ = value.f_select(0, row)?.f_zero_()?;
+        }
+        theta.set(&spec.name, &value)?;
     }
     Ok(theta)
-}
-
-/// Removes the decoder's copies of tied tensors; either name of its bias is accepted.
-fn untie(tensors: &mut HashMap<String, Tensor>) -> Result<()> {
-    if let Some(decoder) = tensors.remove("lm_head.decoder.weight")
-        && let Some(words) = tensors.get("roberta.embeddings.word_embeddings.weight")
-        && (decoder.size() != words.size() || !decoder.f_equal(words)?)
-    {
-        bail!("lm_head.decoder.weight differs from the word embeddings: untied models are not supported");
-    }
-    if let Some(bias) = tensors.remove("lm_head.decoder.bias") {
-        match tensors.get("lm_head.bias") {
-            Some(other) if other.size() != bias.size() || !other.f_equal(&bias)? => {
-                bail!("lm_head.decoder.bias and lm_head.bias differ, but they are one parameter");
-            }
-            Some(_) => {}
-            None => drop(tensors.insert("lm_head.bias".to_string(), bias)),
-        }
-    }
-    Ok(())
 }

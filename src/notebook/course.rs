@@ -231,7 +231,7 @@ displayable!(Course);
 mod tests {
     use super::*;
     use crate::lineage::VersionRecord;
-    use crate::model::RobertaConfig;
+    use crate::model::EncoderConfig;
 
     #[test]
     fn a_course_opens_without_training_anything_and_says_what_it_has() -> Result<()> {
@@ -244,7 +244,7 @@ mod tests {
         assert!(!course.lineage.has_version("M0"), "opening must not take minutes");
         assert!(course.to_string().contains("M0 → M1 → M2 and IND, 0 made so far"), "{course}");
         let tokenizer = course.tokenizer();
-        let stranger = Version::new(&RobertaConfig::tiny(tokenizer.vocab_size() as i64, 8, 16), &tokenizer, 0)?;
+        let stranger = Version::new(&EncoderConfig::tiny(tokenizer.vocab_size() as i64, 8, 16), &tokenizer, 0)?;
         course.lineage.save_version("IND", &stranger, VersionRecord::default())?;
         assert!(course.to_string().contains("and IND, 1 made so far"), "{course}");
         let error = course.corpus("M7").unwrap_err().to_string();

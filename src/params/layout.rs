@@ -2,11 +2,47 @@
 
 use std::collections::HashMap;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 
 /// Every tensor starts at a multiple of this many elements: 64 bytes of `f32`, a cache line.
 const ALIGNMENT: i64 = 16;
+/// No buffer has more elements than this: their bytes are still counted by an `i64`.
+const LARGEST: i64 = i64::MAX / 16;
+
+/// Where in the model a tensor belongs, in the order in which data flows through it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// The embeddings and their LayerNorm.
+    Embeddings,
+    /// The layer with this number, with the modules in it.
+    Layer(usize),
+    /// The map that reads the first token for classifiers, where it is pre-trained.
+    Pooler,
+    /// A head, or a tensor of which nothing is known.
+    #[default]
+    Other,
+}
+
+/// A tensor that is to be laid out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// The tensor's name as in Hugging Face checkpoints.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<i64>,
+    /// Whether weight decay applies to it: not to biases and LayerNorms.
+    pub decay: bool,
+    /// Where in the model it belongs.
+    pub part: Part,
+}
+
+/// Of a tensor that no architecture describes: vectors (biases, LayerNorms) do not decay, matrices do.
+impl From<(String, Vec<i64>)> for Slot {
+    fn from((name, shape): (String, Vec<i64>)) -> Slot {
+        Slot { name, decay: shape.len() > 1, shape, part: Part::Other }
+    }
+}
 
 /// One tensor's place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,11 +55,39 @@ pub struct Entry {
     pub offset: i64,
     /// How many elements it has; what follows up to the next offset is zero padding.
     pub len: i64,
-    /// Whether weight decay applies to it: not to biases and LayerNorm weights.
+    /// Whether weight decay applies to it: not to biases and LayerNorms.
     pub decay: bool,
+    /// Where in the model it belongs.
+    pub part: Part,
 }
 
 impl Entry {
+    /// The same tensor, to be laid out elsewhere.
+    pub fn slot(&self) -> Slot {
+        Slot { name: self.name.clone(), shape: self.shape.clone(), decay: self.decay, part: self.part }
+    }
+
+    /// What the part it belongs to is called: `embeddings`, `layer 3`, and a head by the first word of its names.
+    pub(crate) fn part_name(&self) -> String {
+        match self.part {
+            Part::Embeddings => "embeddings".to_string(),
+            Part::Layer(layer) => format!("layer {layer}"),
+            Part::Pooler => "pooler".to_string(),
+            Part::Other => self.name.split('.').next().unwrap_or(&self.name).to_string(),
+        }
+    }
+
+    /// Its name inside that part: of a layer what follows its number, of the embeddings module and tensor.
+    pub(crate) fn name_in_part(&self) -> &str {
+        let after = |mark: &str| self.name.split_once(mark).map(|(_, inside)| inside);
+        let inside = match self.part {
+            Part::Layer(layer) => after(&format!(".{layer}.")),
+            Part::Embeddings | Part::Pooler => self.name.rmatch_indices('.').nth(1).map(|(at, _)| &self.name[at + 1..]),
+            Part::Other => after("."),
+        };
+        inside.unwrap_or(&self.name)
+    }
+
     /// Elements including the padding behind.
     pub fn padded_len(&self) -> i64 {
         padded(self.len)
@@ -41,21 +105,20 @@ pub struct Layout {
 impl Layout {
     /// Lays tensors out in the order given, those with weight decay before those without.
     ///
-    /// Errors when a name stands twice or a shape has a negative size.
-    pub fn new(tensors: impl IntoIterator<Item = (String, Vec<i64>)>) -> Result<Layout> {
-        let (decayed, plain): (Vec<_>, Vec<_>) = tensors.into_iter().partition(|(name, _)| decays(name));
+    /// Errors when a name stands twice, or a shape has a negative size or more elements than can be counted.
+    pub fn new<S: Into<Slot>>(tensors: impl IntoIterator<Item = S>) -> Result<Layout> {
+        let (decayed, plain): (Vec<_>, Vec<_>) = tensors.into_iter().map(S::into).partition(|slot| slot.decay);
         let mut layout = Layout { entries: Vec::new(), index: HashMap::new(), len: 0 };
-        for (name, shape) in decayed.into_iter().chain(plain) {
-            if shape.iter().any(|&size| size < 0) {
-                bail!("tensor {name} has the impossible shape {shape:?}");
-            }
+        for Slot { name, shape, decay, part } in decayed.into_iter().chain(plain) {
             if layout.index.insert(name.clone(), layout.entries.len()).is_some() {
                 bail!("two tensors are named {name}: names must be unique");
             }
-            let len = shape.iter().product();
-            let decay = decays(&name);
-            layout.entries.push(Entry { name, shape, offset: layout.len, len, decay });
-            layout.len += padded(len);
+            let impossible = || format!("tensor {name} has the impossible shape {shape:?}");
+            let times = |len: i64, &size: &i64| if size < 0 { None } else { len.checked_mul(size) };
+            let len = shape.iter().try_fold(1, times).filter(|&len| len <= LARGEST).with_context(impossible)?;
+            let end = layout.len.checked_add(padded(len)).filter(|&end| end <= LARGEST).with_context(impossible)?;
+            layout.entries.push(Entry { name, shape, offset: layout.len, len, decay, part });
+            layout.len = end;
         }
         Ok(layout)
     }
@@ -128,12 +191,6 @@ fn padded(len: i64) -> i64 {
     (len + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT
 }
 
-/// Decoupled weight decay leaves biases and LayerNorm weights alone, as in the `Trainer` of transformers.
-fn decays(name: &str) -> bool {
-    let norm = name.contains("LayerNorm") || name.contains("layer_norm");
-    !norm && !name.ends_with(".bias") && name != "bias"
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -144,8 +201,7 @@ mod tests {
 
     #[test]
     fn decayed_tensors_come_first_and_start_on_cache_lines() -> Result<()> {
-        let layout =
-            layout(&[("a.bias", &[3]), ("a.weight", &[3, 5]), ("LayerNorm.weight", &[3]), ("b.weight", &[17])])?;
+        let layout = layout(&[("a.bias", &[3]), ("a.weight", &[3, 5]), ("norm.weight", &[3]), ("b.weight", &[17, 1])])?;
         let places: Vec<_> = layout.entries().iter().map(|e| (e.name.as_str(), e.offset, e.len, e.decay)).collect();
         assert_eq!(
             places,
@@ -153,7 +209,7 @@ mod tests {
                 ("a.weight", 0, 15, true),
                 ("b.weight", 16, 17, true),
                 ("a.bias", 48, 3, false),
-                ("LayerNorm.weight", 64, 3, false)
+                ("norm.weight", 64, 3, false)
             ]
         );
         assert_eq!((layout.buffer_len(), layout.num_parameters()), (80, 38));
@@ -169,6 +225,14 @@ mod tests {
         }
         assert!(a.same_as(&a).is_ok());
         Ok(())
+    }
+
+    #[test]
+    fn sizes_that_overflow_are_refused_by_name() {
+        for shape in [&[1 << 62, 2][..], &[1 << 40, 1 << 40], &[-3], &[i64::MAX]] {
+            let error = layout(&[("a", &[2]), ("w", shape)]).unwrap_err().to_string();
+            assert!(error.contains("tensor w has the impossible shape"), "{error}");
+        }
     }
 
     #[test]

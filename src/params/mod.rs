@@ -18,10 +18,12 @@ mod delta;
 mod file;
 mod layout;
 mod show;
+mod stored;
 mod theta;
 
 pub use delta::Delta;
 pub use file::{Safetensors, read_safetensors, write_safetensors};
-pub use layout::{Entry, Layout};
+pub use layout::{Entry, Layout, Part, Slot};
 pub(crate) use show::{summary, tree};
+pub use stored::{Stored, StoredTensor};
 pub use theta::Theta;

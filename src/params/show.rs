@@ -5,25 +5,9 @@ use anyhow::Result;
 use super::{Delta, Entry, Layout, Safetensors, Theta};
 use crate::display::{Bundle, Cell, Column, Show, Table, thousands};
 
-/// The part of the model that a tensor belongs to, by its Hugging Face name.
-fn part_of(name: &str) -> String {
-    let bare = name.strip_prefix("roberta.").unwrap_or(name);
-    let layer = bare.strip_prefix("encoder.layer.").and_then(|rest| rest.split('.').next());
-    layer.map_or_else(|| bare.split('.').next().unwrap_or(bare).to_string(), |layer| format!("layer {layer}"))
-}
-
-/// The tensor's name inside its part.
-fn inside_part(name: &str) -> &str {
-    let bare = name.strip_prefix("roberta.").unwrap_or(name);
-    match bare.strip_prefix("encoder.layer.") {
-        Some(rest) => rest.split_once('.').map_or(rest, |(_, inner)| inner),
-        None => bare.split_once('.').map_or(bare, |(_, inner)| inner),
-    }
-}
-
 /// Parts with their tensors, in the order in which the layout meets them.
 fn parts(layout: &Layout) -> Vec<(String, Vec<&Entry>)> {
-    grouped(layout.entries().iter(), |entry| part_of(&entry.name))
+    grouped(layout.entries().iter(), Entry::part_name)
 }
 
 /// Neighbours and strangers of one key together, keys in the order of their first appearance.
@@ -68,8 +52,7 @@ pub(crate) fn summary(title: impl Into<String>, vectors: &[(&str, &Theta)]) -> R
     for (prefix, theta) in vectors {
         let parts = parts(theta.layout());
         for (part, entries) in parts.iter().filter(|_| parts.len() > 1) {
-            let tensors = entries.iter().map(|entry| Ok((entry.name.clone(), theta.view(&entry.name)?)));
-            let alone = Theta::from_named(tensors.collect::<Result<Vec<_>>>()?)?;
+            let alone = theta.part(|entry| entries.contains(&entry))?;
             table.push(row(format!("{prefix}{part}"), &alone)?);
         }
         table.push(row(format!("{prefix}all"), theta)?);
@@ -103,7 +86,7 @@ pub(crate) fn tree(title: impl Into<String>, vectors: &[(&str, &Layout)], traine
             let numbers = format!("{}{each}", thousands(size(&entries)));
             table.push([format!("· {part}"), String::new(), numbers, mark(&entries).to_string()]);
             let modules = grouped(entries.into_iter(), |entry| {
-                inside_part(&entry.name).rsplit_once('.').map_or(String::new(), |(module, _)| module.to_string())
+                entry.name_in_part().rsplit_once('.').map_or(String::new(), |(module, _)| module.to_string())
             });
             for (module, entries) in modules {
                 let module = if module.is_empty() { part.as_str() } else { module.as_str() };
@@ -122,7 +105,7 @@ fn alike<'a>(
     mark: &dyn Fn(&[&Entry]) -> &'static str,
 ) -> Vec<(String, usize, Vec<&'a Entry>)> {
     let look = |entries: &[&Entry]| -> Vec<(String, Vec<i64>, &'static str)> {
-        entries.iter().map(|e| (inside_part(&e.name).to_string(), e.shape.clone(), mark(&[e]))).collect()
+        entries.iter().map(|e| (e.name_in_part().to_string(), e.shape.clone(), mark(&[e]))).collect()
     };
     let mut merged: Vec<(String, usize, Vec<&Entry>)> = Vec::new();
     for (part, entries) in parts {
@@ -206,15 +189,19 @@ crate::displayable!(Theta, Delta, Layout, Entry, Safetensors);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::params::{Part, Slot};
     use tch::Tensor;
 
     fn layout() -> Result<Layout> {
-        let layer = |n: i64| {
-            let name = move |rest: &str| format!("roberta.encoder.layer.{n}.{rest}");
-            [(name("output.dense.weight"), vec![2, 3]), (name("output.dense.bias"), vec![2])]
+        let slot = |name: String, shape: &[i64], part| Slot { part, ..Slot::from((name, shape.to_vec())) };
+        let layer = |n: usize| {
+            let tensor = move |rest: &str, shape: &[i64]| {
+                slot(format!("model.encoder.layer.{n}.output.dense.{rest}"), shape, Part::Layer(n))
+            };
+            [tensor("weight", &[2, 3]), tensor("bias", &[2])]
         };
-        let words = ("roberta.embeddings.word_embeddings.weight".to_string(), vec![10, 3]);
-        let head = ("classifier.weight".to_string(), vec![4, 2]);
+        let words = slot("model.embeddings.word_embeddings.weight".to_string(), &[10, 3], Part::Embeddings);
+        let head = slot("classifier.weight".to_string(), &[4, 2], Part::Other);
         Layout::new([words].into_iter().chain((0..3).flat_map(layer)).chain([head]))
     }
 
@@ -250,14 +237,13 @@ mod tests {
     #[test]
     fn a_summary_tells_changed_parts_from_equal_ones() -> Result<()> {
         let theta = |word: f32| {
-            let tensor = |values: &[f32]| Tensor::from_slice(values);
             Theta::from_named([
-                ("roberta.embeddings.word_embeddings.weight".to_string(), tensor(&[word, 4.0])),
-                ("roberta.encoder.layer.0.output.dense.weight".to_string(), tensor(&[1.0, 2.0, 2.0])),
+                ("words.weight".to_string(), Tensor::from_slice(&[word, 4.0])),
+                ("head.weight".to_string(), Tensor::from_slice(&[1.0_f32, 2.0, 2.0])),
             ])
         };
         let (a, b) = (summary("a", &[("", &theta(3.0)?)])?, summary("b", &[("", &theta(0.0)?)])?);
-        assert_eq!(a.rows[0][..4], [Cell::from("embeddings"), 1_usize.into(), 2_usize.into(), 5.0.into()]);
+        assert_eq!(a.rows[0][..4], [Cell::from("words"), 1_usize.into(), 2_usize.into(), 5.0.into()]);
         assert_eq!(a.rows[1][3..5], [Cell::from(3.0), (3.0 / 3.0_f64.sqrt()).into()]);
         assert_eq!((a.rows[2][0].clone(), a.rows[2][2].clone()), ("all".into(), 5_usize.into()));
         assert_ne!(a.rows[0][5], b.rows[0][5]);

@@ -1,6 +1,6 @@
 //! Named tensors over one contiguous flat buffer.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
 use std::ops::{Add, Sub};
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use regex::Regex;
 use sha2::{Digest, Sha256};
 use tch::{Device, Kind, Tensor};
 
-use super::{Delta, Layout};
+use super::{Delta, Entry, Layout, Slot};
 
 /// A point in parameter space: named tensors over one flat buffer, laid out by a [`Layout`].
 ///
@@ -29,51 +29,16 @@ impl Theta {
 
     /// A point made of these tensors, which are copied and cast to `f32`; the layout follows their order.
     pub fn from_named(tensors: impl IntoIterator<Item = (String, Tensor)>) -> Result<Theta> {
-        let tensors: Vec<(String, Tensor)> = tensors.into_iter().collect();
-        let layout = Layout::new(tensors.iter().map(|(name, tensor)| (name.clone(), tensor.size())))?;
-        let device = tensors.first().map_or(Device::Cpu, |(_, tensor)| tensor.device());
-        let mut theta = Theta::zeros(Arc::new(layout), device)?;
-        for (name, tensor) in &tensors {
-            theta.set(name, tensor)?;
-        }
-        Ok(theta)
+        Theta::from_slots(tensors.into_iter().map(|(name, tensor)| (Slot::from((name, tensor.size())), tensor)))
     }
 
-    /// Fills `layout` from loaded tensors, all or nothing: tensors that are missing, unexpected, or of another shape or dtype
-    /// are listed by name, with `source` naming where they came from.
-    pub fn from_loaded(layout: Arc<Layout>, mut tensors: HashMap<String, Tensor>, source: &str) -> Result<Theta> {
-        let (mut found, mut problems) = (Vec::new(), Vec::new());
-        for entry in layout.entries() {
-            match tensors.remove(&entry.name) {
-                None => problems.push(format!("missing: {} {:?}", entry.name, entry.shape)),
-                Some(tensor) if tensor.size() != entry.shape => {
-                    problems.push(format!("shape: {} is {:?}, expected {:?}", entry.name, tensor.size(), entry.shape));
-                }
-                Some(tensor) if tensor.kind() != Kind::Float => {
-                    problems.push(format!(
-                        "dtype: {} is {:?}, expected float32: convert it first",
-                        entry.name,
-                        tensor.kind()
-                    ));
-                }
-                Some(tensor) => found.push((entry.name.clone(), tensor)),
-            }
-        }
-        let mut unexpected: Vec<_> = tensors.keys().map(|name| format!("unexpected: {name}")).collect();
-        unexpected.sort();
-        problems.extend(unexpected);
-        if !problems.is_empty() {
-            let shown = problems.len().min(20);
-            let more = if problems.len() > shown {
-                format!("\n  … and {} more", problems.len() - shown)
-            } else {
-                String::new()
-            };
-            bail!("{source} does not fit; nothing was loaded:\n  {}{more}", problems[..shown].join("\n  "));
-        }
-        let mut theta = Theta::zeros(layout, Device::Cpu)?;
-        for (name, tensor) in &found {
-            theta.set(name, tensor)?;
+    /// The same, of tensors of which more is known.
+    fn from_slots(tensors: impl IntoIterator<Item = (Slot, Tensor)>) -> Result<Theta> {
+        let (slots, tensors): (Vec<Slot>, Vec<Tensor>) = tensors.into_iter().unzip();
+        let device = tensors.first().map_or(Device::Cpu, Tensor::device);
+        let mut theta = Theta::zeros(Arc::new(Layout::new(slots.iter().cloned())?), device)?;
+        for (slot, tensor) in slots.iter().zip(&tensors) {
+            theta.set(&slot.name, tensor)?;
         }
         Ok(theta)
     }
@@ -199,12 +164,18 @@ impl Theta {
     /// The tensors whose names match `pattern` (a regular expression), copied. Errors when none does.
     pub fn select(&self, pattern: &str) -> Result<Theta> {
         let regex = Regex::new(pattern).with_context(|| format!("{pattern:?} is not a regular expression"))?;
-        let names = self.layout.entries().iter().map(|entry| &entry.name).filter(|name| regex.is_match(name));
-        let chosen = names.map(|name| Ok((name.clone(), self.view(name)?))).collect::<Result<Vec<_>>>()?;
-        if chosen.is_empty() {
+        let chosen = self.part(|entry| regex.is_match(&entry.name))?;
+        if chosen.layout.entries().is_empty() {
             bail!("no tensor name matches {pattern:?}");
         }
-        Theta::from_named(chosen)
+        Ok(chosen)
+    }
+
+    /// The tensors that are `wanted`, copied; none where none is.
+    pub(crate) fn part(&self, wanted: impl Fn(&Entry) -> bool) -> Result<Theta> {
+        let chosen = self.layout.entries().iter().filter(|entry| wanted(entry));
+        let chosen = chosen.map(|entry| Ok((entry.slot(), self.view(&entry.name)?))).collect::<Result<Vec<_>>>()?;
+        Theta::from_slots(chosen)
     }
 
     /// Whether every number is finite.
@@ -212,12 +183,21 @@ impl Theta {
         Ok(bool::try_from(self.flat.f_isfinite()?.f_all()?)?)
     }
 
-    /// The bytes of one tensor, little-endian `f32`.
-    pub(crate) fn bytes(&self, name: &str) -> Result<Vec<u8>> {
+    /// The bytes of one tensor, little-endian `f32`; on the CPU they are those in the buffer.
+    pub(crate) fn bytes(&self, name: &str) -> Result<Cow<'_, [u8]>> {
+        let (entry, length) = (self.layout.find(name)?, self.layout.find(name)?.len as usize);
+        if self.flat.device() == Device::Cpu && cfg!(target_endian = "little") {
+            let start = self.flat.data_ptr().cast::<f32>();
+            // SAFETY: the layout places `length` elements from `offset` on inside the buffer, one contiguous `f32` tensor on the CPU
+            // that lives as long as `self`, and what is borrowed from `self` is not written to meanwhile.
+            let numbers =
+                unsafe { std::slice::from_raw_parts(start.add(entry.offset as usize).cast::<u8>(), 4 * length) };
+            return Ok(Cow::Borrowed(numbers));
+        }
         let tensor = self.view(name)?.f_to_device(Device::Cpu)?;
-        let mut bytes = vec![0_u8; tensor.numel() * 4];
-        tensor.f_copy_data_u8(&mut bytes, tensor.numel())?;
-        Ok(bytes)
+        let mut bytes = vec![0_u8; length * 4];
+        tensor.f_copy_data_u8(&mut bytes, length)?;
+        Ok(Cow::Owned(bytes))
     }
 
     /// SHA-256 of names, shapes and bytes, in the order of the names: equal exactly when the models are. 32 hex digits.
@@ -311,20 +291,6 @@ mod tests {
         assert_ne!(print, named([("x", x.copy() + 1e-6), ("y", y.copy())])?.fingerprint()?);
         assert_ne!(print, named([("x", x.view([2, 1])), ("y", y.copy())])?.fingerprint()?);
         assert_ne!(print, named([("z", x.copy()), ("y", y)])?.fingerprint()?);
-        Ok(())
-    }
-
-    #[test]
-    fn loading_lists_everything_that_does_not_fit() -> Result<()> {
-        let layout = theta([0.; 3], 0.).layout().clone();
-        let loaded = HashMap::from([
-            ("w".to_string(), Tensor::from_slice(&[1f64, 2., 3.])),
-            ("other".to_string(), Tensor::from_slice(&[1f32])),
-        ]);
-        let error = Theta::from_loaded(layout, loaded, "some/file").unwrap_err().to_string();
-        for part in ["some/file", "missing: b.bias [1]", "dtype: w is Double", "unexpected: other"] {
-            assert!(error.contains(part), "{error}");
-        }
         Ok(())
     }
 

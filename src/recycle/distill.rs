@@ -180,7 +180,7 @@ impl Objective for Distillation<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Adapted, RobertaConfig, Version};
+    use crate::model::{Adapted, EncoderConfig, Version};
     use crate::recycle::Interpolation;
     use crate::text::Tokenizer;
 
@@ -188,7 +188,7 @@ mod tests {
     fn an_inner_point_adds_the_teacher_terms_of_the_model_that_stands_there() -> Result<()> {
         let words: Vec<String> = (0..12).map(|word| format!("w{word}")).collect();
         let tokenizer = Tokenizer::word_level(&words)?;
-        let shape = RobertaConfig { initializer_range: 0.5, ..RobertaConfig::tiny(17, 16, 12) };
+        let shape = EncoderConfig { initializer_range: 0.5, ..EncoderConfig::tiny(17, 16, 12) };
         let labels = ["a".to_string(), "b".to_string()];
         let (old, new) = (Version::new(&shape, &tokenizer, 1)?, Version::new(&shape, &tokenizer, 2)?);
         let config = TuneConfig { batch_size: 5, max_length: 12, ..TuneConfig::default() };

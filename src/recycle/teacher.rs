@@ -126,7 +126,7 @@ pub(super) fn token_weights(batch: &TaskBatch, hidden: &Tensor, device: Device) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Method, RobertaConfig, Version};
+    use crate::model::{EncoderConfig, Method, Version};
     use crate::recycle::LayerSet;
     use crate::text::{Example, Tokenizer};
 
@@ -139,11 +139,11 @@ mod tests {
     fn teacher(config: &DistillConfig, data: &TaskData, remember: bool) -> Result<Teacher> {
         let words: Vec<String> = (0..12).map(|word| format!("w{word}")).collect();
         let tokenizer = Tokenizer::word_level(&words)?;
-        let shape = RobertaConfig {
+        let shape = EncoderConfig {
             hidden_dropout_prob: 0.5,
             attention_probs_dropout_prob: 0.5,
             initializer_range: 0.5,
-            ..RobertaConfig::tiny(17, 16, 12)
+            ..EncoderConfig::tiny(17, 16, 12)
         };
         let version = Version::new(&shape, &tokenizer, 1)?;
         let model = Model::classifier(&version, &["a".into(), "b".into()], &Method::Full, 1, Device::Cpu)?;

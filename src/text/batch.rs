@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Result, ensure};
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::native::upload;
 
@@ -14,6 +14,8 @@ pub struct TokenBatch {
     pub input_ids: Tensor,
     /// (b, t) bool, true where a token stands; `None` when nothing is padded.
     pub attention_mask: Option<Tensor>,
+    /// (b, t) int64: 0 in the first text, 1 in the second of a pair, where the tokenizer tells them apart; `None` when all are 0.
+    pub token_types: Option<Tensor>,
 }
 
 impl TokenBatch {
@@ -36,7 +38,30 @@ impl TokenBatch {
         Ok(Self {
             input_ids: Tensor::f_from_slice(&ids)?.f_view(shape)?,
             attention_mask: padded.then(|| Tensor::f_from_slice(&mask)?.f_view(shape)).transpose()?,
+            token_types: None,
         })
+    }
+
+    /// The same, where `seconds` says at which token of each sequence its second text begins, if it has one.
+    ///
+    /// # Errors
+    /// When there are not as many as sequences.
+    pub fn with_seconds(mut self, seconds: &[Option<usize>]) -> Result<Self> {
+        let (b, t) = self.size();
+        ensure!(seconds.len() as i64 == b, "{} second texts for {b} sequences", seconds.len());
+        if seconds.iter().all(Option::is_none) {
+            return Ok(self);
+        }
+        let starts: Vec<i64> = seconds.iter().map(|second| second.map_or(t, |start| start as i64)).collect();
+        let starts = Tensor::f_from_slice(&starts)?.f_view([b, 1])?;
+        let places = Tensor::f_arange(t, (Kind::Int64, Device::Cpu))?.f_view([1, t])?;
+        let types = places.f_ge_tensor(&starts)?.f_to_kind(Kind::Int64)?; // (b, t)
+        // Padding is of type 0, as Python's tokenizers have it.
+        self.token_types = Some(match &self.attention_mask {
+            Some(mask) => types.f_mul(mask)?,
+            None => types,
+        });
+        Ok(self)
     }
 
     /// (b, t).
@@ -50,6 +75,7 @@ impl TokenBatch {
         Ok(Self {
             input_ids: upload(&self.input_ids, device)?,
             attention_mask: self.attention_mask.as_ref().map(|mask| upload(mask, device)).transpose()?,
+            token_types: self.token_types.as_ref().map(|types| upload(types, device)).transpose()?,
         })
     }
 
@@ -58,6 +84,7 @@ impl TokenBatch {
         Self {
             input_ids: self.input_ids.shallow_clone(),
             attention_mask: self.attention_mask.as_ref().map(Tensor::shallow_clone),
+            token_types: self.token_types.as_ref().map(Tensor::shallow_clone),
         }
     }
 }
@@ -91,7 +118,6 @@ impl<K: PartialEq, V> Recent<K, V> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tch::Kind;
 
     #[test]
     fn a_batch_is_padded_to_its_longest_text_and_masked_only_if_padded() -> Result<()> {
@@ -101,6 +127,11 @@ mod tests {
         let Some((Kind::Bool, Ok(mask))) = mask else { anyhow::bail!("no mask") };
         assert_eq!(mask, [[true; 3], [true, true, false]]);
         assert!(TokenBatch::new(&[vec![0, 2], vec![0, 2]], 1)?.attention_mask.is_none());
+        let types = TokenBatch::new(&[vec![0, 5, 2, 6, 2], vec![0, 5, 2], vec![0, 2, 6, 2]], 1)?;
+        let types = types.with_seconds(&[Some(3), None, Some(2)])?.token_types.map(Vec::<Vec<i64>>::try_from);
+        let Some(Ok(types)) = types else { anyhow::bail!("no types") };
+        assert_eq!(types, [[0, 0, 0, 1, 1], [0; 5], [0, 0, 1, 1, 0]]);
+        assert!(TokenBatch::new(&[vec![0, 2]], 1)?.with_seconds(&[None])?.token_types.is_none());
         assert!(TokenBatch::new(&Vec::<Vec<i64>>::new(), 1).is_err());
         Ok(())
     }

@@ -33,6 +33,7 @@ impl TaskBatch {
 #[derive(Debug)]
 pub struct TaskData {
     ids: Vec<Vec<i64>>,
+    seconds: Vec<Option<usize>>,
     labels: Vec<i64>,
     pad: i64,
     truncated: usize,
@@ -49,6 +50,7 @@ impl TaskData {
         let encodings = in_parallel(examples, |one| tokenizer.encode(&one.text, one.text_pair.as_deref(), max_len))?;
         Ok(Self {
             truncated: encodings.iter().filter(|encoding| encoding.truncated).count(),
+            seconds: encodings.iter().map(|encoding| encoding.second).collect(),
             ids: encodings.into_iter().map(|encoding| encoding.ids).collect(),
             labels: examples.iter().map(|example| example.label as i64).collect(),
             pad: tokenizer.pad_id(),
@@ -116,8 +118,9 @@ impl TaskData {
         }
         let sequences: Vec<&[i64]> = rows.iter().map(|&row| self.ids[row].as_slice()).collect();
         let labels: Vec<i64> = rows.iter().map(|&row| self.labels[row]).collect();
+        let seconds: Vec<Option<usize>> = rows.iter().map(|&row| self.seconds[row]).collect();
         Ok(TaskBatch {
-            tokens: TokenBatch::new(&sequences, self.pad)?,
+            tokens: TokenBatch::new(&sequences, self.pad)?.with_seconds(&seconds)?,
             labels: Tensor::f_from_slice(&labels)?.f_to_kind(Kind::Int64)?,
             rows: rows.iter().map(|&row| row as i64).collect(),
         })

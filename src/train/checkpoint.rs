@@ -4,18 +4,18 @@
 //! that looks fine is that of the weights *before* the update, and an update that ruins them must not replace the last good
 //! checkpoint.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
-use tch::{Device, Tensor};
+use tch::Device;
 
 use super::optim::AdamW;
 use super::trainer::LossPoint;
 use crate::model::Model;
-use crate::params::{Theta, read_safetensors, write_safetensors};
+use crate::params::{Stored, Theta, write_safetensors};
 
 const KEY: &str = "recyclable-checkpoint";
 const PARTS: [&str; 3] = ["part0.", "part1.", "part2."];
@@ -76,19 +76,20 @@ pub(crate) fn resume(path: &Path, spec: &str, model: &mut Model, optimizer: &mut
         return Ok(Vec::new());
     }
     let source = path.display().to_string();
-    let file = read_safetensors(path)?;
-    let cursor = file.metadata.get(KEY).with_context(|| format!("{source} is not a checkpoint"))?;
+    let file = Stored::open(path)?;
+    let cursor = file.metadata().get(KEY).with_context(|| format!("{source} is not a checkpoint"))?;
     let cursor: Cursor = serde_json::from_str(cursor).with_context(|| format!("the cursor in {source} is broken"))?;
     ensure!(
         cursor.spec == spec,
         "{source} belongs to a run with other settings: delete it to start afresh, or use the settings it was made with"
     );
-    let mut tensors = file.tensors;
-    let mut take = |prefix: &str, like: &Theta, device: Device| -> Result<Theta> {
-        let names: Vec<String> = tensors.keys().filter(|name| name.starts_with(prefix)).cloned().collect();
-        let group: HashMap<String, Tensor> =
-            names.into_iter().filter_map(|n| Some((n[prefix.len()..].to_string(), tensors.remove(&n)?))).collect();
-        Theta::from_loaded(like.layout().clone(), group, &source)?.to_device(device)
+    let take = |prefix: &str, like: &Theta, device: Device| -> Result<Theta> {
+        let there =
+            file.tensors().keys().filter_map(|name| Some((name.strip_prefix(prefix)?.to_string(), name.clone())));
+        let mut there: BTreeMap<String, String> = there.collect();
+        let entries = like.layout().entries().iter();
+        let wanted: BTreeMap<String, String> = entries.filter_map(|entry| there.remove_entry(&entry.name)).collect();
+        Theta::from_stored(like.layout().clone(), &file, &wanted, there.into_values().collect())?.to_device(device)
     };
     let device = model.device();
     for (prefix, part) in PARTS.iter().zip(model.parts_mut()) {

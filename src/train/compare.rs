@@ -69,13 +69,13 @@ mod tests {
     use tch::Device;
 
     use super::*;
-    use crate::model::{Adapted, Method, Model, RobertaConfig, Version};
+    use crate::model::{Adapted, EncoderConfig, Method, Model, Version};
     use crate::text::Tokenizer;
     use crate::train::{CurvePoint, LossPoint, Scores};
 
     /// A run with these dev accuracies after 10, 20, … updates.
     fn run(task: &str, accuracies: &[f64]) -> Result<TuneRun> {
-        let version = Version::new(&RobertaConfig::tiny(8, 16, 12), &Tokenizer::word_level(&["a", "b", "c"])?, 0)?;
+        let version = Version::new(&EncoderConfig::tiny(8, 16, 12), &Tokenizer::word_level(&["a", "b", "c"])?, 0)?;
         let model = Model::classifier(&version, &["x".into(), "y".into()], &Method::Full, 0, Device::Cpu)?;
         let adapted = || Adapted::of(&model, &version, task, serde_json::Value::Null);
         let point = |(at, &accuracy): (usize, &f64)| CurvePoint {

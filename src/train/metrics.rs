@@ -119,7 +119,7 @@ mod tests {
     use tch::Device;
 
     use super::*;
-    use crate::model::{Adapted, Method, RobertaConfig, Version};
+    use crate::model::{Adapted, EncoderConfig, Method, Version};
     use crate::params::Theta;
     use crate::text::{Example, Tokenizer};
 
@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn of_tied_scores_the_first_class_wins() -> Result<()> {
         let tokenizer = Tokenizer::word_level(&["a", "b"])?;
-        let version = Version::new(&RobertaConfig::tiny(tokenizer.vocab_size() as i64, 8, 6), &tokenizer, 0)?;
+        let version = Version::new(&EncoderConfig::tiny(tokenizer.vocab_size() as i64, 8, 6), &tokenizer, 0)?;
         let labels = ["p", "q", "r", "s"].map(String::from);
         let fresh = Model::classifier(&version, &labels, &Method::Full, 0, Device::Cpu)?;
         let mut adapted = Adapted::of(&fresh, &version, "ties", serde_json::Value::Null)?;

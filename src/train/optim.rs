@@ -227,7 +227,7 @@ fn segments(theta: &Theta, trainable: &[String]) -> Vec<(i64, i64, bool)> {
 mod tests {
     use super::*;
     use crate::device::devices_here;
-    use crate::model::{Method, RobertaConfig, Version};
+    use crate::model::{EncoderConfig, Method, Version};
     use crate::params::read_safetensors;
     use crate::text::Tokenizer;
     use anyhow::Context;
@@ -239,8 +239,8 @@ mod tests {
 
     fn model(device: Device) -> Result<Model> {
         let tokenizer = Tokenizer::word_level(&["a", "b"])?;
-        let tiny = RobertaConfig::tiny(tokenizer.vocab_size() as i64, 7, 10);
-        let config = RobertaConfig { num_attention_heads: 1, intermediate_size: 11, ..tiny };
+        let tiny = EncoderConfig::tiny(tokenizer.vocab_size() as i64, 7, 10);
+        let config = EncoderConfig { num_attention_heads: 1, intermediate_size: 11, ..tiny };
         let labels: Vec<String> = (0..5).map(|label| label.to_string()).collect();
         let version = Version::new(&config, &tokenizer, 1)?;
         let model = Model::classifier(&version, &labels, &Method::Full, 1, device)?;
@@ -363,7 +363,10 @@ mod tests {
     #[test]
     fn neighbours_of_one_decay_setting_are_one_slice_and_what_is_not_trained_parts_them() -> Result<()> {
         let names = [("a.weight", 20), ("b.weight", 16), ("c.weight", 5), ("a.bias", 3), ("b.bias", 17)];
-        let tensors = names.map(|(name, size)| (name.to_string(), Tensor::ones([size, 1], (Kind::Float, Device::Cpu))));
+        let ones = |shape: &[i64]| Tensor::ones(shape, (Kind::Float, Device::Cpu));
+        let tensors = names.map(|(name, size)| {
+            (name.to_string(), if name.ends_with("bias") { ones(&[size]) } else { ones(&[size, 1]) })
+        });
         let theta = Theta::from_named(tensors)?;
         let slices = |trained: &[&str]| segments(&theta, &trained.iter().map(ToString::to_string).collect::<Vec<_>>());
         // Places are multiples of 16 numbers: 20 take 32, 16 take 16, 5 take 16; then 3 take 16 and 17 take 32.

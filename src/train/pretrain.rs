@@ -13,6 +13,7 @@ use super::trainer::{LossPoint, Objective, READ_EVERY, fit};
 use crate::device::Precision;
 use crate::display::Progress;
 use crate::model::{Model, Pass, Version};
+use crate::params::Theta;
 use crate::text::{Corpus, MaskingConfig, MlmBatch, MlmData, Sequences};
 
 /// How a version is pre-trained on a corpus.
@@ -175,6 +176,7 @@ fn reached(base: &Version, model: &Model) -> Result<Version> {
         tokenizer: base.tokenizer.clone(),
         backbone: model.backbone().to_device(Device::Cpu)?,
         lm_head: model.head().to_device(Device::Cpu)?,
+        pooler: base.pooler.as_ref().map(Theta::try_clone).transpose()?,
     })
 }
 
@@ -261,13 +263,13 @@ impl Objective for MaskedLm {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::RobertaConfig;
+    use crate::model::EncoderConfig;
     use crate::text::Tokenizer;
 
     #[test]
     fn the_loss_counts_masked_tokens_and_not_what_fills_their_number_up() -> Result<()> {
         let tokenizer = Tokenizer::word_level(&["a", "b", "c", "d"])?;
-        let version = Version::new(&RobertaConfig::tiny(tokenizer.vocab_size() as i64, 16, 12), &tokenizer, 1)?;
+        let version = Version::new(&EncoderConfig::tiny(tokenizer.vocab_size() as i64, 16, 12), &tokenizer, 1)?;
         let model = Model::masked_lm(&version, Device::Cpu)?;
         let texts = ["a b c", "d c b a b", "b a"];
         let sequences =

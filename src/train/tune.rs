@@ -269,7 +269,7 @@ fn starting_model(base: &Version, task: &Task, start: Start, config: &TuneConfig
     let mut source = source.try_clone()?;
     if source.card.labels != task.labels {
         source.card.labels = task.labels.clone();
-        source.head = fresh_head(&base.config, &task.labels, config.seed)?;
+        source.head = fresh_head(base, &task.labels, config.seed)?;
     }
     source.apply(base, device)
 }

@@ -31,7 +31,7 @@ def check(folder):
     facts = json.loads((folder / "expected.json").read_text())
     config = AutoConfig.from_pretrained(folder)
     assert config.architectures == [facts["architecture"]], f"architectures is {config.architectures}"
-    classifier = facts["architecture"] == "RobertaForSequenceClassification"
+    classifier = facts["architecture"].endswith("ForSequenceClassification")
     auto = AutoModelForSequenceClassification if classifier else AutoModelForMaskedLM
     model, info = auto.from_pretrained(folder, output_loading_info=True)
     assert type(model).__name__ == facts["architecture"], type(model).__name__
@@ -42,10 +42,12 @@ def check(folder):
         assert config.id2label == labels, f"id2label is {config.id2label}, not {labels}"
         assert config.label2id == {v: k for k, v in labels.items()}, config.label2id
         assert config.num_labels == len(labels)
+        assert config.problem_type == "single_label_classification"
     mask = expected.get("attention_mask")
     mask = mask if mask is None else mask.long()
     with torch.no_grad():
-        logits = model.eval()(input_ids=expected["input_ids"], attention_mask=mask).logits
+        types = dict(token_type_ids=expected["token_type_ids"]) if "token_type_ids" in expected else {}
+        logits = model.eval()(input_ids=expected["input_ids"], attention_mask=mask, **types).logits
     error = relative(expected["logits"], logits, None if classifier else mask)
     assert error <= 1e-4, f"logits differ by {error:.1e} of the largest"
     report = dict(logits=error)

@@ -3,7 +3,7 @@
 #![allow(dead_code)]
 
 use anyhow::Result;
-use recyclable::model::{Method, RobertaConfig, Version};
+use recyclable::model::{EncoderConfig, Method, Version};
 use recyclable::text::{Corpus, Example, Task, Tokenizer};
 use recyclable::train::{Optimisation, PretrainConfig, TuneConfig};
 
@@ -18,8 +18,8 @@ pub fn tokenizer() -> Result<Tokenizer> {
     Tokenizer::word_level(&words())
 }
 
-pub fn config() -> Result<RobertaConfig> {
-    Ok(RobertaConfig::tiny(tokenizer()?.vocab_size() as i64, 16, LENGTH as i64))
+pub fn config() -> Result<EncoderConfig> {
+    Ok(EncoderConfig::tiny(tokenizer()?.vocab_size() as i64, 16, LENGTH as i64))
 }
 
 /// An untrained version of one family; each seed is another point in it.

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use recyclable::display::{Progress, progress::say};
 use recyclable::files::fingerprint;
 use recyclable::lineage::Lineage;
-use recyclable::model::{Adapted, Model, RobertaConfig, Version};
+use recyclable::model::{Adapted, EncoderConfig, Model, Version};
 use recyclable::text::{Task, TaskData};
 use recyclable::train::{Evaluation, evaluate};
 use serde::{Deserialize, Serialize};
@@ -123,7 +123,7 @@ pub fn check_save(save: Option<&PathBuf>, adapted: &Adapted, again: bool) -> Res
     if empty {
         return Ok(false);
     }
-    let config = RobertaConfig::load(folder.join("config.json")).ok();
+    let config = EncoderConfig::load(folder.join("config.json")).ok();
     let ours = config.is_some_and(|config| config.other.contains_key("id2label"));
     ensure!(ours, "{} exists and is not the folder of a classifier: choose another --save", folder.display());
     Ok(!again)

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use recyclable::display::{Cell, Column, Progress, Table, progress::say};
 use recyclable::experiment::{Inputs, RunState};
 use recyclable::lineage::{Lineage, VersionRecord};
-use recyclable::model::{RobertaConfig, Version};
+use recyclable::model::{EncoderConfig, Version};
 use recyclable::text::{Corpus, MaskingConfig, Task, Tokenizer};
 use recyclable::train::{PretrainConfig, held_out_loss, pretrain};
 use serde::{Deserialize, Serialize};
@@ -279,14 +279,14 @@ impl Spec {
                 "--config names all sizes: leave --{} out",
                 self.sizes().unwrap_or_default()
             );
-            return Version::new(&RobertaConfig::load(path)?, &tokenizer, seed)
+            return Version::new(&EncoderConfig::load(path)?, &tokenizer, seed)
                 .with_context(|| format!("{} does not fit the tokenizer", path.display()));
         }
         let length = self.training.max_length(PretrainConfig::default().max_length, None).max(128) as i64;
         let hidden = fill(&mut self.hidden_size, 128);
-        let default = RobertaConfig::tiny(tokenizer.vocab_size() as i64, hidden, length);
+        let default = EncoderConfig::tiny(tokenizer.vocab_size() as i64, hidden, length);
         let dropout = fill(&mut self.dropout, 0.0);
-        let config = RobertaConfig {
+        let config = EncoderConfig {
             num_hidden_layers: fill(&mut self.num_hidden_layers, default.num_hidden_layers),
             num_attention_heads: fill(&mut self.num_attention_heads, default.num_attention_heads),
             intermediate_size: fill(&mut self.intermediate_size, default.intermediate_size),

@@ -70,7 +70,7 @@ pub struct FolderSource {
     pub vocab_size: usize,
 }
 
-/// The architecture, as `RobertaConfig::tiny` takes it.
+/// The architecture, as `EncoderConfig::tiny` takes it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSize {

@@ -164,6 +164,7 @@ mod tests {
             let tokens = TokenBatch {
                 input_ids: file.tensors["attention_mask"].shallow_clone(),
                 attention_mask: Some(file.tensors["attention_mask"].to_kind(Kind::Bool)),
+                token_types: None,
             };
             let labels = file.tensors["labels"].shallow_clone();
             let batch = TaskBatch { tokens, labels: labels.shallow_clone(), rows: Vec::new() };

@@ -1,6 +1,7 @@
-//! RoBERTa, top to bottom in the order of computation: embeddings, attention, feed-forward, encoder.
+//! The encoder, top to bottom in the order of computation: embeddings, attention, feed-forward, encoder.
 //!
-//! Names and arithmetic are those of `RobertaModel` in transformers (modeling_roberta.py), without its pooler.
+//! Arithmetic is that of `BertModel`, `RobertaModel` and `DistilBertModel` in transformers (modeling_bert.py and the like), without
+//! poolers; what they call their tensors, and how they count positions, stands in [`super::architecture`].
 //! Shapes: b sequences, t positions, h hidden size, n heads of size d = h / n, r rows that the last layer is asked for.
 
 use std::cell::RefCell;
@@ -11,35 +12,12 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use tch::{Device, Kind, Tensor};
 
 use super::absorbed;
+use super::architecture::{Positions, adapter_places};
 use super::leaves::{Leaves, Weight};
-use super::method::{AdapterPosition, Method, adapter_places};
-use super::{Lora, RobertaConfig};
+use super::method::{AdapterPosition, Method};
+use super::{EncoderConfig, Lora};
 use crate::native;
-
-/// Names and shapes of the backbone.
-pub(crate) fn backbone_tensors(config: &RobertaConfig) -> Vec<(String, Vec<i64>)> {
-    let h = config.hidden_size;
-    let mut tensors = Vec::new();
-    let mut add = |name: String, shape: &[i64]| tensors.push((name, shape.to_vec()));
-    let embeddings = "roberta.embeddings";
-    add(format!("{embeddings}.word_embeddings.weight"), &[config.vocab_size, h]);
-    add(format!("{embeddings}.position_embeddings.weight"), &[config.max_position_embeddings, h]);
-    add(format!("{embeddings}.token_type_embeddings.weight"), &[config.type_vocab_size, h]);
-    add(format!("{embeddings}.LayerNorm.weight"), &[h]);
-    add(format!("{embeddings}.LayerNorm.bias"), &[h]);
-    for layer in 0..config.num_hidden_layers {
-        let prefix = format!("roberta.encoder.layer.{layer}");
-        for (name, out, input) in super::method::linear_maps(config) {
-            add(format!("{prefix}.{name}.weight"), &[out, input]);
-            add(format!("{prefix}.{name}.bias"), &[out]);
-        }
-        for norm in ["attention.output.LayerNorm", "output.LayerNorm"] {
-            add(format!("{prefix}.{norm}.weight"), &[h]);
-            add(format!("{prefix}.{norm}.bias"), &[h]);
-        }
-    }
-    tensors
-}
+use crate::text::TokenBatch;
 
 /// How one forward pass is to be computed.
 pub(crate) struct Pass {
@@ -237,20 +215,38 @@ impl SublayerOutput {
 struct Embeddings {
     word: Weight,
     position: Tensor,
-    token_type: Tensor,
+    token_type: Option<Tensor>,
     norm: LayerNorm,
     dropout: f64,
+    positions: Positions,
     pad_token_id: i64,
 }
 
 impl Embeddings {
-    fn forward(&self, input_ids: &Tensor, pass: &Pass) -> Result<Tensor> {
-        let filled = input_ids.f_ne(self.pad_token_id)?; // (b, t)
-        let positions = (filled.f_cumsum(1, Kind::Int64)? * &filled).f_add_scalar(self.pad_token_id)?; // (b, t)
+    fn forward(&self, tokens: &TokenBatch, pass: &Pass) -> Result<Tensor> {
+        let input_ids = &tokens.input_ids;
         let words = Tensor::f_embedding(&self.word.exact, input_ids, self.pad_token_id, false, false)
             .context("a token id lies outside the model's vocabulary: is this the tokenizer of this model?")?;
-        let positions = Tensor::f_embedding(&self.position, &positions, self.pad_token_id, false, false)?;
-        let sum = words.f_add(&self.token_type.f_select(0, 0)?)?.f_add(&positions)?; // (b, t, h)
+        let positions = match self.positions {
+            Positions::FromZero => self.position.f_narrow(0, 0, input_ids.size2()?.1)?.f_unsqueeze(0)?, // (1, t, h)
+            Positions::BehindPadding => {
+                let filled = input_ids.f_ne(self.pad_token_id)?; // (b, t)
+                let positions = (filled.f_cumsum(1, Kind::Int64)? * &filled).f_add_scalar(self.pad_token_id)?; // (b, t)
+                Tensor::f_embedding(&self.position, &positions, self.pad_token_id, false, false)?
+            }
+        };
+        let types = match (&self.token_type, &tokens.token_types) {
+            (None, _) => None,
+            (Some(table), None) => Some(table.f_select(0, 0)?), // (h)
+            (Some(table), Some(types)) => {
+                let types = Tensor::f_embedding(table, types, -1, false, false);
+                Some(types.context("a token type lies outside the model's: is this the tokenizer of this model?")?)
+            }
+        };
+        let sum = match types {
+            Some(types) => words.f_add(&types)?.f_add(&positions)?, // (b, t, h)
+            None => words.f_add(&positions)?,
+        };
         pass.dropout(&self.norm.forward(&sum)?, self.dropout)
     }
 }
@@ -430,21 +426,23 @@ pub(crate) struct Encoded {
 
 /// The encoder with its embeddings and whatever modules sit inside.
 #[derive(Debug)]
-pub(crate) struct Roberta {
+pub(crate) struct Encoder {
     embeddings: Embeddings,
     layers: Vec<Layer>,
     max_length: i64,
 }
 
-impl Roberta {
+impl Encoder {
     /// Wires the leaves of a backbone, and of the modules of `method`, into a network.
     pub fn new(
-        config: &RobertaConfig,
+        config: &EncoderConfig,
         backbone: &Leaves,
         method: &Method,
         modules: Option<&Leaves>,
-    ) -> Result<Roberta> {
-        let linear = |name: String| -> Result<Linear> {
+    ) -> Result<Encoder> {
+        let (family, dropout) = (config.architecture(), config.hidden_dropout_prob);
+        let linear = |at: &str, name: &str| -> Result<Linear> {
+            let name = format!("{at}.{name}");
             let mut linear = Linear::new(backbone, &name)?;
             if let (Method::Lora(lora), Some(leaves)) = (method, modules) {
                 linear.lora = Lora::new(leaves, &name, lora)?;
@@ -452,9 +450,9 @@ impl Roberta {
             Ok(linear)
         };
         let norm = |name: String| LayerNorm::new(backbone, &name, config.layer_norm_eps);
-        let adapters = |prefix: &str, which: usize| -> Result<Adapters> {
+        let adapters = |at: &str, which: usize| -> Result<Adapters> {
             let (Method::Adapter(adapter), Some(leaves)) = (method, modules) else { return Ok(Adapters::default()) };
-            let name = format!("{prefix}.{}", adapter_places(adapter.position)[which]);
+            let name = format!("{at}.{}", adapter_places(config, adapter.position)[which]);
             let down = Linear::new(leaves, &format!("{name}.down_proj"))?;
             let adapter_here = Adapter { down, up: Linear::new(leaves, &format!("{name}.up_proj"))? };
             Ok(match adapter.position {
@@ -462,40 +460,41 @@ impl Roberta {
                 AdapterPosition::AfterSublayer => Adapters { in_sublayer: None, after_sublayer: Some(adapter_here) },
             })
         };
-        let dropout = config.hidden_dropout_prob;
         let layer = |index: usize| -> Result<Layer> {
-            let at = format!("roberta.encoder.layer.{index}");
+            let (at, names) = (family.layer_prefix(index), &family.layer);
             Ok(Layer {
                 attention: SelfAttention {
-                    query: linear(format!("{at}.attention.self.query"))?,
-                    key: linear(format!("{at}.attention.self.key"))?,
-                    value: linear(format!("{at}.attention.self.value"))?,
+                    query: linear(&at, names.query)?,
+                    key: linear(&at, names.key)?,
+                    value: linear(&at, names.value)?,
                     heads: config.num_attention_heads,
                     dropout: config.attention_probs_dropout_prob,
                 },
                 attention_output: SublayerOutput {
-                    dense: linear(format!("{at}.attention.output.dense"))?,
-                    norm: norm(format!("{at}.attention.output.LayerNorm"))?,
+                    dense: linear(&at, names.attention_output)?,
+                    norm: norm(format!("{at}.{}", names.attention_norm))?,
                     dropout,
                     adapters: adapters(&at, 0)?,
                 },
-                intermediate: linear(format!("{at}.intermediate.dense"))?,
+                intermediate: linear(&at, names.intermediate)?,
                 output: SublayerOutput {
-                    dense: linear(format!("{at}.output.dense"))?,
-                    norm: norm(format!("{at}.output.LayerNorm"))?,
+                    dense: linear(&at, names.output)?,
+                    norm: norm(format!("{at}.{}", names.output_norm))?,
                     dropout,
                     adapters: adapters(&at, 1)?,
                 },
             })
         };
-        let at = "roberta.embeddings";
-        Ok(Roberta {
+        let names = &family.embeddings;
+        let table = |name: &str| format!("{}.weight", family.embedding(name));
+        Ok(Encoder {
             embeddings: Embeddings {
-                word: backbone.weight(&format!("{at}.word_embeddings.weight"))?,
-                position: backbone.get(&format!("{at}.position_embeddings.weight"))?,
-                token_type: backbone.get(&format!("{at}.token_type_embeddings.weight"))?,
-                norm: norm(format!("{at}.LayerNorm"))?,
+                word: backbone.weight(&table(names.words))?,
+                position: backbone.get(&table(names.positions))?,
+                token_type: names.token_types.map(|name| backbone.get(&table(name))).transpose()?,
+                norm: norm(family.embedding(names.norm))?,
                 dropout,
+                positions: family.positions,
                 pad_token_id: config.pad_token_id,
             },
             layers: (0..config.num_hidden_layers).map(layer).collect::<Result<_>>()?,
@@ -503,16 +502,17 @@ impl Roberta {
         })
     }
 
-    /// Runs the encoder on `input_ids` (b, t); `attention_mask` (b, t) is true where there is a token to attend to.
-    pub fn forward(&self, input_ids: &Tensor, attention_mask: Option<&Tensor>, pass: &Pass) -> Result<Encoded> {
-        let (_, t) = input_ids.size2().context("input ids must be (batch, length)")?;
+    /// Runs the encoder on a batch (b, t).
+    pub fn forward(&self, tokens: &TokenBatch, pass: &Pass) -> Result<Encoded> {
+        let (_, t) = tokens.input_ids.size2().context("input ids must be (batch, length)")?;
         ensure!(
             t <= self.max_length,
             "a sequence of {t} tokens is longer than the model's {} positions: truncate it",
             self.max_length
         );
-        let mask = attention_mask.map(|mask| mask.f_to_kind(Kind::Bool)?.f_unsqueeze(1)?.f_unsqueeze(1)).transpose()?; // (b, 1, 1, t)
-        let mut x = self.embeddings.forward(input_ids, pass)?; // (b, t, h)
+        let mask = tokens.attention_mask.as_ref();
+        let mask = mask.map(|mask| mask.f_to_kind(Kind::Bool)?.f_unsqueeze(1)?.f_unsqueeze(1)).transpose()?; // (b, 1, 1, t)
+        let mut x = self.embeddings.forward(tokens, pass)?; // (b, t, h)
         let (mut hidden_states, mut attentions) = (Vec::new(), Vec::new());
         for (index, layer) in self.layers.iter().enumerate() {
             let rows = if index + 1 == self.layers.len() { &pass.rows } else { &Rows::All };

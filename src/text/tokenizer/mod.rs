@@ -1,9 +1,13 @@
-//! Tokenizers: trained here (byte-level BPE), listed (one word, one token), or loaded from any `tokenizer.json`.
+//! Tokenizers: trained here (byte-level BPE), listed (one word, one token), or loaded from a Hugging Face folder.
+
+mod folder;
 
 use std::path::Path;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 use tokenizers::models::TrainerWrapper;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::models::wordlevel::WordLevel;
@@ -21,15 +25,15 @@ const SPECIALS: [&str; 5] = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"];
 /// Ids of the five special tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Specials {
-    /// `<s>`, the first token of every sequence; classifiers read it.
+    /// `<s>` or `[CLS]`, the first token of every sequence; classifiers read it.
     pub bos: i64,
-    /// `<pad>`, which fills short sequences.
+    /// `<pad>` or `[PAD]`, which fills short sequences.
     pub pad: i64,
-    /// `</s>`, the last token of every sequence.
+    /// `</s>` or `[SEP]`, the last token of every sequence.
     pub eos: i64,
-    /// `<unk>`, for what the vocabulary does not cover.
+    /// `<unk>` or `[UNK]`, for what the vocabulary does not cover.
     pub unk: i64,
-    /// `<mask>`, which hides a token from the masked language model.
+    /// `<mask>` or `[MASK]`, which hides a token from the masked language model.
     pub mask: i64,
 }
 
@@ -38,16 +42,21 @@ pub struct Specials {
 pub struct Encoding {
     /// Token ids, at most as many as asked for.
     pub ids: Vec<i64>,
+    /// At which token the second text begins, where the tokenizer gives it a type of its own, as BERT's does.
+    pub second: Option<usize>,
     /// Whether something was cut off to get there.
     pub truncated: bool,
 }
 
-/// A tokenizer with RoBERTa's framing: `<s> a </s>`, and for a pair `<s> a </s></s> b </s>`.
+/// A tokenizer with the framing of its family: RoBERTa's `<s> a </s>`, and for a pair `<s> a </s></s> b </s>`; BERT's `[CLS] a [SEP]`,
+/// and for a pair `[CLS] a [SEP] b [SEP]`, of which `b [SEP]` is of another type.
 #[derive(Debug, Clone)]
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     specials: Specials,
     special_ids: Vec<i64>,
+    cut_at: TruncationDirection,
+    fingerprint: Arc<OnceLock<String>>,
 }
 
 impl Tokenizer {
@@ -126,6 +135,16 @@ impl Tokenizer {
         Self::from_inner(inner)
     }
 
+    /// What tells this tokenizer from others: a hash of its `tokenizer.json`, 16 hex digits. Equal fingerprints give equal ids.
+    pub fn fingerprint(&self) -> Result<String> {
+        if let Some(known) = self.fingerprint.get() {
+            return Ok(known.clone());
+        }
+        let hash = Sha256::digest(self.to_json()?);
+        let fingerprint: String = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        Ok(self.fingerprint.get_or_init(|| fingerprint).clone())
+    }
+
     /// Writes `tokenizer.json`, which `transformers.PreTrainedTokenizerFast` loads too.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         write_atomic(path, self.to_json()?.as_bytes())
@@ -136,8 +155,14 @@ impl Tokenizer {
         self.inner.to_string(true).map_err(|error| anyhow!("cannot encode the tokenizer: {error}"))
     }
 
-    /// The contents of a `tokenizer_config.json` beside it, from which `transformers` learns the special tokens.
-    pub fn config_json(&self, model_max_length: usize) -> serde_json::Value {
+    /// The contents of a `tokenizer_config.json` beside it, from which `transformers` learns the special tokens, and whether the model
+    /// reads token types.
+    pub fn config_json(&self, model_max_length: usize, token_types: bool) -> serde_json::Value {
+        let inputs: &[&str] = if token_types {
+            &["input_ids", "token_type_ids", "attention_mask"]
+        } else {
+            &["input_ids", "attention_mask"]
+        };
         let token = |id: i64| self.token(id).unwrap_or_default();
         serde_json::json!({
             "tokenizer_class": "PreTrainedTokenizerFast",
@@ -146,7 +171,8 @@ impl Tokenizer {
             "eos_token": token(self.specials.eos), "sep_token": token(self.specials.eos),
             "pad_token": token(self.specials.pad), "unk_token": token(self.specials.unk),
             "mask_token": token(self.specials.mask),
-            "model_input_names": ["input_ids", "attention_mask"],
+            "model_input_names": inputs,
+            "truncation_side": self.cut_at.as_ref(),
         })
     }
 
@@ -165,12 +191,13 @@ impl Tokenizer {
             max_length: max_len - added,
             strategy: TruncationStrategy::LongestFirst,
             stride: 0,
-            direction: TruncationDirection::Right,
+            direction: self.cut_at,
         };
         let truncated = full > limit.max_length;
         let (first, second) = truncate_encodings(first, second, &limit).map_err(failed)?;
         let framed = self.inner.post_process(first, second, true).map_err(failed)?;
-        Ok(Encoding { ids: framed.get_ids().iter().map(|&id| i64::from(id)).collect(), truncated })
+        let second = framed.get_type_ids().iter().position(|&kind| kind != 0);
+        Ok(Encoding { ids: framed.get_ids().iter().map(|&id| i64::from(id)).collect(), second, truncated })
     }
 
     /// The ids of `text` alone: no special tokens around it, nothing cut.
@@ -237,18 +264,29 @@ impl Tokenizer {
     }
 
     fn from_inner(inner: tokenizers::Tokenizer) -> Result<Self> {
-        let find = |names: [&str; 2]| {
+        Self::with_named(inner, &|_| None)
+    }
+
+    /// The special tokens are those `named`, by their keys in `tokenizer_config.json`, else known by their text.
+    fn with_named(inner: tokenizers::Tokenizer, named: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
+        let find = |key: &str, names: [&str; 2]| {
+            if let Some(name) = named(key) {
+                let id = inner.token_to_id(&name).map(i64::from);
+                return id.with_context(|| {
+                    format!("{key} is {name:?}, which is not in the vocabulary: the files do not belong together")
+                });
+            }
             let id = names.iter().find_map(|name| inner.token_to_id(name));
             id.map(i64::from).with_context(|| {
                 format!("the tokenizer has no special token {} (nor {}): add it to its vocabulary", names[0], names[1])
             })
         };
         let specials = Specials {
-            bos: find(["<s>", "[CLS]"])?,
-            eos: find(["</s>", "[SEP]"])?,
-            pad: find(["<pad>", "[PAD]"])?,
-            mask: find(["<mask>", "[MASK]"])?,
-            unk: find(["<unk>", "[UNK]"])?,
+            bos: find("cls_token", ["<s>", "[CLS]"])?,
+            eos: find("sep_token", ["</s>", "[SEP]"])?,
+            pad: find("pad_token", ["<pad>", "[PAD]"])?,
+            mask: find("mask_token", ["<mask>", "[MASK]"])?,
+            unk: find("unk_token", ["<unk>", "[UNK]"])?,
         };
         let flagged = inner.get_added_tokens_decoder();
         let mut special_ids: Vec<i64> =
@@ -256,7 +294,8 @@ impl Tokenizer {
         special_ids.extend([specials.bos, specials.eos, specials.pad, specials.mask, specials.unk]);
         special_ids.sort_unstable();
         special_ids.dedup();
-        let tokenizer = Self { inner, specials, special_ids };
+        let (cut_at, fingerprint) = (TruncationDirection::Right, Arc::default());
+        let tokenizer = Self { inner, specials, special_ids, cut_at, fingerprint };
         let framed = tokenizer.encode("a", None, 16)?.ids;
         if framed.first() != Some(&specials.bos) || framed.last() != Some(&specials.eos) {
             bail!(
@@ -318,10 +357,13 @@ mod tests {
     fn long_texts_are_cut_and_say_so_and_of_a_pair_the_longer_half_is() -> Result<()> {
         let words = Tokenizer::word_level(&["a", "b"])?;
         let cut = |text: &str, pair, max_len| words.encode(text, pair, max_len);
-        assert_eq!(cut("a a a", None, 5)?, Encoding { ids: vec![0, 5, 5, 5, 2], truncated: false });
-        assert_eq!(cut("a a a", None, 4)?, Encoding { ids: vec![0, 5, 5, 2], truncated: true });
-        assert_eq!(cut("a", Some("b b b"), 7)?, Encoding { ids: vec![0, 5, 2, 2, 6, 6, 2], truncated: true });
-        assert_eq!(cut("", None, 4)?, Encoding { ids: vec![0, 2], truncated: false });
+        assert_eq!(cut("a a a", None, 5)?, Encoding { ids: vec![0, 5, 5, 5, 2], second: None, truncated: false });
+        assert_eq!(cut("a a a", None, 4)?, Encoding { ids: vec![0, 5, 5, 2], second: None, truncated: true });
+        assert_eq!(
+            cut("a", Some("b b b"), 7)?,
+            Encoding { ids: vec![0, 5, 2, 2, 6, 6, 2], second: None, truncated: true }
+        );
+        assert_eq!(cut("", None, 4)?, Encoding { ids: vec![0, 2], second: None, truncated: false });
         assert!(format!("{:#}", cut("a", None, 2).unwrap_err()).contains("no room"));
         Ok(())
     }
