@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::tables::cell_where;
-use crate::claims::{Evidence, RETAINED_SHARE_AT_LEAST, Race, Sample, Shares, UPDATE_RATIO_AT_MOST};
+use crate::claims::{Evidence, Race, Sample, Shares};
 use crate::display::{Axis, Cell, Column, Field, Figure, Table};
 use crate::experiment::results::{Recipe, Start};
 use crate::experiment::sweep::{Setting, Sweep};
@@ -143,56 +143,49 @@ fn table(sweep: &Sweep) -> Result<Table> {
 fn figures(sweep: &Sweep) -> Result<Vec<Figure>> {
     let tasks: Vec<&str> = sweep.config.tasks.iter().map(String::as_str).collect();
     let pictures = [
-        (
-            "retained",
-            "Does Δ_0 keep working on M_1?",
-            "retained share r",
-            Number::Retained,
-            Some(RETAINED_SHARE_AT_LEAST),
-        ),
-        (
-            "ratio",
-            "Is recycled tuning faster?",
-            "updates, recycled ÷ conventional",
-            Number::Ratio(Start::Delta),
-            Some(UPDATE_RATIO_AT_MOST),
-        ),
-        (
-            "gain",
-            "Does it end as high?",
-            "test accuracy, recycled − conventional",
-            Number::Gain(Start::Delta),
-            Some(0.0),
-        ),
+        ("retained", "Does Δ_0 keep working on M_1?", "retained share r", Number::Retained),
+        ("ratio", "Is recycled tuning faster?", "updates, recycled ÷ conventional", Number::Ratio(Start::Delta)),
+        ("gain", "Does it end as high?", "test accuracy, recycled − conventional", Number::Gain(Start::Delta)),
         (
             "gain-shrunk",
             "Does a shrunk start end as high?",
             "test accuracy, α·Δ_0 − conventional",
             Number::Gain(Start::ShrunkDelta),
-            Some(0.0),
         ),
     ];
     let mut figures = Vec::new();
-    for method in sweep.experiment.profile.method_names() {
-        for (id, question, label, number, bound) in pictures {
+    for (id, question, label, number) in pictures {
+        let of_method = |method: &'static str| -> (&'static str, Vec<Vec<Option<f64>>>) {
             let of_row = |words: &f64| {
                 let settings = sweep.settings.iter().filter(|setting| setting.new_words == *words);
                 settings.map(|setting| number.mean(setting, sweep, method, &tasks)).collect::<Vec<_>>()
             };
-            let rows: Vec<Vec<Option<f64>>> = sweep.config.new_words.iter().rev().map(of_row).collect();
+            (method, sweep.config.new_words.iter().rev().map(of_row).collect())
+        };
+        let fields: Vec<_> = sweep.experiment.profile.method_names().into_iter().map(of_method).collect();
+        // One scale for all methods, so that their pictures can be compared.
+        let measured: Vec<f64> = fields.iter().flat_map(|(_, rows)| rows.iter().flatten().flatten().copied()).collect();
+        let ends = (
+            measured.iter().copied().fold(f64::INFINITY, f64::min),
+            measured.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+        );
+        for (method, rows) in fields {
             // Where nothing could be measured, as where tuning taught nothing, the table says so.
             if rows.iter().flatten().all(Option::is_none) {
                 continue;
             }
-            let field = Field::new(label, rows).show_values();
-            let field = bound.map_or(field.clone(), |bound| field.contours([bound]));
+            let mut field = Field::new(label, rows).show_values();
+            if ends.0 < ends.1 {
+                field = field.range(ends.0, ends.1);
+            }
             let share = |values: &[f64]| values.iter().map(|value| format!("{value}")).collect::<Vec<_>>();
             let x = Axis::new("domain distance").names(share(&sweep.config.distances));
             let mut words = share(&sweep.config.new_words);
             words.reverse();
             let y = Axis::new("new words").names(words);
             let title = format!("{question} ({})", named(method));
-            let caption = format!("{} Averaged over {}.", basis(sweep), sweep.config.tasks.join(", "));
+            let tasks = sweep.config.tasks.join(", ");
+            let caption = format!("{} Averaged over {tasks}. All methods have one scale.", basis(sweep));
             figures.push(Figure::field(format!("sweep-{id}-{method}"), title, x, y, field).caption(caption));
         }
     }
