@@ -22,5 +22,5 @@ pub use crate::recycle::{Combined, Distill, DistillConfig, Init, Interpolation, 
 pub use crate::report::{Report, reproduce};
 pub use crate::text::{Corpus, Task, TaskData, Text, Tokenizer, World, WorldConfig};
 pub use crate::train::{
-    Optimisation, PretrainConfig, Start, TuneConfig, compare_runs, evaluate, held_out_loss, pretrain, tune,
+    HeadWarmup, Optimisation, PretrainConfig, Start, TuneConfig, compare_runs, evaluate, held_out_loss, pretrain, tune,
 };

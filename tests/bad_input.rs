@@ -11,7 +11,7 @@ use recyclable::lineage::{Lineage, VersionRecord};
 use recyclable::model::{Adapted, AdapterConfig, EncoderConfig, Method, Version};
 use recyclable::params::Theta;
 use recyclable::recycle::{Combined, Distill, Init, Recycle, Upgrade};
-use recyclable::text::{Corpus, TaskData};
+use recyclable::text::{Corpus, TaskData, Tokenizer};
 use recyclable::train::{
     LossNotFinite, PretrainConfig, Start, TuneConfig, TuningStopped, evaluate, held_out_loss, pretrain, tune,
 };
@@ -98,11 +98,11 @@ fn a_tensor_of_another_shape_or_dtype_is_named_with_both() -> Result<()> {
     let mut tensors: Vec<(String, Tensor)> = recyclable::params::read_safetensors(&path)?.tensors.into_iter().collect();
     for (name, tensor) in &mut tensors {
         if name == "lm_head.dense.bias" {
-            *tensor = tensor.to_kind(Kind::Half);
+            *tensor = tensor.to_kind(Kind::Int64);
         }
     }
     Tensor::write_safetensors(&tensors, &path)?;
-    says(&refused(Version::load(folder.path())), &["lm_head.dense.bias", "Half", "float32"]);
+    says(&refused(Version::load(folder.path())), &["masked-LM head", "lm_head.dense.bias", "I64", "float32"]);
     Ok(())
 }
 
@@ -162,6 +162,20 @@ fn weights_of_another_layout_or_method_are_refused() -> Result<()> {
         adapted.save(&path)?;
         says(&refused(Adapted::load(&path, &stranger)), &["weights.safetensors"]);
     }
+    let mut words = small::words();
+    words.reverse();
+    let renamed = Version { tokenizer: Tokenizer::word_level(&words)?, ..base.try_clone()? };
+    let adapted = tuned(&base, Method::Full)?;
+    says(&refused(adapted.apply(&renamed, CPU)), &["another tokenizer", "mean other words"]);
+    let upgrade = Upgrade { old: &base, outdated: &adapted, new: &renamed };
+    let distilled = Distill::default().recycle(
+        upgrade,
+        &task(&["high", "low"]),
+        &tuning(Method::Full, 2),
+        CPU,
+        &Progress::silent(),
+    );
+    says(&refused(distilled), &["different tokenizers"]);
     let start = |adapted: &Adapted, config: &TuneConfig| {
         refused(tune(&base, &task(&["high", "low"]), Start::Recycled(adapted), config, CPU, &Progress::silent()))
     };

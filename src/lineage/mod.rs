@@ -205,7 +205,11 @@ impl Lineage {
     /// Errors name the weights there are.
     pub fn adapted(&self, version: &str, id: &str) -> Result<Adapted> {
         self.check_adapted(version, id)?;
-        Adapted::load(self.adapted_path(version, id), &self.version(version)?)
+        let base = self.version(version)?;
+        let mut adapted = Adapted::load(self.adapted_path(version, id), &base)?;
+        // Weights of older releases do not say it themselves.
+        adapted.card.tokenizer.get_or_insert(base.tokenizer.fingerprint()?);
+        Ok(adapted)
     }
 
     /// What the weights say about themselves, without loading them.

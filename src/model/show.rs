@@ -97,7 +97,7 @@ fn about(card: &Card, title: String) -> Table {
 
 impl Show for EncoderConfig {
     fn show(&self) -> Result<Bundle> {
-        Ok(Bundle::new().table(settings("RoBERTa's shape", self, None)?))
+        Ok(Bundle::new().table(settings("The encoder's shape", self, None)?))
     }
 }
 

@@ -59,6 +59,13 @@ pub(super) fn distill_from(
     config.validate()?;
     distill.validate()?;
     same_labels(upgrade.outdated, task)?;
+    let tokenizers = [upgrade.old, upgrade.new].map(|version| version.tokenizer.fingerprint());
+    let [theirs, ours] = tokenizers;
+    ensure!(
+        theirs? == ours?,
+        "teacher and student have different tokenizers: the ids that the student reads mean other words to the teacher. Distil between \
+         versions whose tokenizer is the same"
+    );
     let (old, new) = (upgrade.old.config.num_hidden_layers, upgrade.new.config.num_hidden_layers);
     ensure!(
         distill.beta == 0.0 || old == new,

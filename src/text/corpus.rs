@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use crate::files::write_atomic;
+use crate::files::{as_json, without_mark, write_atomic};
 
 /// Documents of one domain.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -47,7 +47,7 @@ impl Corpus {
             "txt" => lines.map(|(_, line)| line.trim().to_string()).collect(),
             "jsonl" => lines
                 .map(|(index, line)| {
-                    let line: Line = serde_json::from_str(line).with_context(|| {
+                    let line: Line = serde_json::from_str(&as_json(line)).with_context(|| {
                         format!("{}:{}: expected an object with \"text\"", path.display(), index + 1)
                     })?;
                     Ok(line.text.trim().to_string())
@@ -112,16 +112,29 @@ pub fn hash_share(text: &str) -> f64 {
 /// Reads a file that must be UTF-8; says in which line it is not.
 pub(super) fn read_utf8(path: &Path) -> Result<String> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    String::from_utf8(bytes).map_err(|error| {
+    let text = String::from_utf8(bytes).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = valid.iter().filter(|&&byte| byte == b'\n').count() + 1;
         anyhow::anyhow!("{}:{line}: not UTF-8; convert the file (say, with iconv -t UTF-8)", path.display())
-    })
+    })?;
+    Ok(without_mark(&text).to_string())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_byte_order_mark_and_fields_that_nobody_reads_change_nothing() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let plain = Corpus::new("c", vec!["one".into(), "two".into()])?;
+        let jsonl = "\u{feff}{\"text\": \"one\", \"score\": NaN}\n{\"text\": \"two\"}\n";
+        for (name, text) in [("c.txt", "\u{feff}one\ntwo\n"), ("c.jsonl", jsonl)] {
+            std::fs::write(folder.path().join(name), text)?;
+            assert_eq!(Corpus::load(folder.path().join(name))?, plain);
+        }
+        Ok(())
+    }
 
     #[test]
     fn both_formats_give_back_what_was_saved() -> Result<()> {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::corpus::{Corpus, read_utf8};
 use super::leaks::Overlaps;
-use crate::files::{read_json, write_atomic, write_json};
+use crate::files::{as_json, read_json, write_atomic, write_json};
 use crate::seed;
 
 /// One labelled text or pair of texts.
@@ -274,6 +274,7 @@ fn read_row(line_number: usize, line: &str) -> Result<Row> {
     let label = match label {
         serde_json::Value::String(label) => label,
         serde_json::Value::Number(label) => label.to_string(),
+        serde_json::Value::Null => bail!("a label is a string or a number, not null or NaN"),
         other => bail!("a label is a string or a number, not {other}"),
     };
     Ok(Row { line: line_number, text, label })
@@ -281,7 +282,7 @@ fn read_row(line_number: usize, line: &str) -> Result<Row> {
 
 /// The texts of a line, and its label if it has one.
 fn read_line(line: &str) -> Result<(Text, serde_json::Value)> {
-    let line: Line = serde_json::from_str(line).context(EXPECTED)?;
+    let line: Line = serde_json::from_str(&as_json(line)).context(EXPECTED)?;
     let text = match (line.text, line.sentence1, line.sentence2) {
         (Some(text), None, None) => Text::from(text),
         (None, Some(text), text_pair) => Text { text, text_pair },
@@ -363,6 +364,17 @@ mod tests {
     }
 
     #[test]
+    fn a_byte_order_mark_and_fields_that_nobody_reads_change_nothing() -> Result<()> {
+        let lines = line("x", "a") + &line("y", "b");
+        let plain = folder(&lines, &line("x", "a"), &line("y", "b"))?;
+        let python = lines.replace("\"text\"", "\"score\": -Infinity, \"weight\": NaN, \"text\"");
+        let marked = folder(&format!("\u{feff}{python}"), &format!("\u{feff}{}", line("x", "a")), &line("y", "b"))?;
+        let (plain, marked) = (Task::load(plain.path())?, Task::load(marked.path())?);
+        assert_eq!((plain.train, plain.dev, plain.test), (marked.train, marked.dev, marked.test));
+        Ok(())
+    }
+
+    #[test]
     fn unlabelled_texts_are_read_one_a_line_or_as_a_tasks_lines_without_their_labels() -> Result<()> {
         let folder = tempfile::tempdir()?;
         let read = |file: &str, lines: &str| -> Result<Vec<Text>> {
@@ -405,6 +417,8 @@ mod tests {
         assert!(error.contains("train.jsonl:3"), "{error}");
         let error = refusal(&(good.clone() + "{\"text\": \"x\"}\n"), &line("z", "a"))?;
         assert!(error.contains("train.jsonl:3") && error.contains("a label is a string or a number"), "{error}");
+        let error = refusal(&(good.clone() + "{\"text\": \"x\", \"label\": NaN}\n"), &line("z", "a"))?;
+        assert!(error.contains("train.jsonl:3") && error.contains("NaN"), "{error}");
         let error = refusal(&(good.clone() + "{\"text\": \"x\", \"label\": null}\n"), &line("z", "a"))?;
         assert!(error.contains("train.jsonl:3") && error.contains("null"), "{error}");
         let error = refusal(&(line("x", "a") + &line("y", "a")), &line("z", "a"))?;

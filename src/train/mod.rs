@@ -14,7 +14,7 @@ pub use checkpoint::remove_checkpoint;
 pub use compare::compare_runs;
 pub use metrics::{Evaluation, Metric, Scores, accuracy, evaluate, macro_f1};
 pub use optim::{AdamW, Optimisation};
-pub use pretrain::{PretrainConfig, PretrainRun, held_out_loss, pretrain, pretrain_observed};
+pub use pretrain::{HeadWarmup, PretrainConfig, PretrainRun, held_out_loss, pretrain, pretrain_observed};
 pub use schedule::Schedule;
 pub(crate) use show::loss_figure;
 pub use trainer::{LossNotFinite, LossPoint};

@@ -1,5 +1,6 @@
 //! Masked-LM pre-training: M_i → M_{i+1}, with the optimizer reset for every domain.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Instant;
 
@@ -22,6 +23,9 @@ use crate::text::{Corpus, MaskingConfig, MlmBatch, MlmData, Sequences};
 pub struct PretrainConfig {
     /// How parameters are moved.
     pub optimisation: Optimisation,
+    /// A phase before, in which the masked-LM head alone is trained; `None` where it needs none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub head_warmup: Option<HeadWarmup>,
     /// Sequences a micro-batch.
     pub batch_size: usize,
     /// Tokens a sequence has at most, `<s>` and `</s>` included.
@@ -39,6 +43,31 @@ pub struct PretrainConfig {
     pub checkpoint_every: usize,
 }
 
+/// How a fresh masked-LM head is trained alone, so that it does not pull at the encoder while it knows nothing. Whatever is not said
+/// here is as in the pre-training that follows.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HeadWarmup {
+    /// Updates.
+    pub steps: usize,
+    /// Peak learning rate.
+    pub learning_rate: f64,
+}
+
+impl Default for HeadWarmup {
+    fn default() -> HeadWarmup {
+        HeadWarmup { steps: 100, learning_rate: 1e-3 }
+    }
+}
+
+impl HeadWarmup {
+    /// How the head is moved, where the whole is then moved by `plan`.
+    fn optimisation(&self, plan: &Optimisation) -> Optimisation {
+        let (steps, learning_rate) = (self.steps, self.learning_rate);
+        Optimisation { steps, learning_rate, warmup_steps: plan.warmup_steps.min(steps / 10), ..plan.clone() }
+    }
+}
+
 impl Default for PretrainConfig {
     fn default() -> PretrainConfig {
         PretrainConfig {
@@ -49,6 +78,7 @@ impl Default for PretrainConfig {
                 warmup_steps: 100,
                 ..Optimisation::default()
             },
+            head_warmup: None,
             batch_size: 64,
             max_length: 64,
             masking: MaskingConfig::default(),
@@ -65,6 +95,9 @@ impl PretrainConfig {
     pub fn validate(&self) -> Result<()> {
         self.optimisation.validate()?;
         self.masking.validate()?;
+        if let Some(warmup) = &self.head_warmup {
+            warmup.optimisation(&self.optimisation).validate().context("head_warmup")?;
+        }
         ensure!(self.batch_size > 0, "batch_size is 0");
         ensure!(self.max_length > 2, "max_length {} leaves no room between <s> and </s>", self.max_length);
         ensure!(
@@ -83,6 +116,8 @@ pub struct PretrainRun {
     pub version: Version,
     /// Training loss over steps.
     pub losses: Vec<LossPoint>,
+    /// That of the head's phase before; empty where there was none, or where the run was resumed after it.
+    pub head_losses: Vec<LossPoint>,
     /// Wall time, from the checkpoint on where the run was resumed.
     pub seconds: f64,
     /// Tokens read a second.
@@ -129,14 +164,24 @@ pub fn pretrain_observed(
     let truncated = sequences.truncated;
     let data = MlmData::new(sequences.ids, &base.tokenizer, config.batch_size, config.masking.clone(), config.seed)?;
     let mut model = Model::masked_lm(base, device)?.with_precision(config.precision);
+    let mut objective = MaskedLm { data, device, first: 0 };
+    let (clock, mut speed) = (Instant::now(), 0.0);
+    // A checkpoint comes from after this phase.
+    let head_losses = match &config.head_warmup {
+        Some(warmup) if !checkpoint.is_some_and(Path::exists) => {
+            let plan = warmup.optimisation(&config.optimisation);
+            let losses = warm_up_head(&model, &objective, &plan, config.seed, progress);
+            losses.with_context(|| format!("the head's warm-up on {} stopped", corpus.name))?
+        }
+        _ => Vec::new(),
+    };
+    objective.first = config.head_warmup.map_or(0, |warmup| warmup.steps * config.optimisation.accumulation);
     let mut optimizer = AdamW::new(&model, &config.optimisation)?;
     let spec = serde_json::to_string(&(config, base.fingerprint()?, corpus_fingerprint(corpus)))?;
     let losses = match checkpoint {
         Some(path) => checkpoint::resume(path, &spec, &mut model, &mut optimizer)?,
         None => Vec::new(),
     };
-    let (clock, mut speed) = (Instant::now(), 0.0);
-    let objective = MaskedLm { data, device };
     let total = config.optimisation.steps;
     let (resumed, mut unproven) = (optimizer.step_count(), None);
     let fitted = fit(&model, &objective, &config.optimisation, config.seed, &mut optimizer, losses, |now| {
@@ -166,7 +211,29 @@ pub fn pretrain_observed(
         None => format!("pre-training on {} stopped", corpus.name),
     })?;
     let version = reached(base, &model)?;
-    Ok(PretrainRun { version, losses, seconds: clock.elapsed().as_secs_f64(), tokens_per_second: speed, truncated })
+    let seconds = clock.elapsed().as_secs_f64();
+    Ok(PretrainRun { version, losses, head_losses, seconds, tokens_per_second: speed, truncated })
+}
+
+/// Trains the head of a masked language model, and nothing else.
+fn warm_up_head(
+    model: &Model,
+    objective: &MaskedLm,
+    plan: &Optimisation,
+    seed: u64,
+    progress: &Progress,
+) -> Result<Vec<LossPoint>> {
+    let of_head: BTreeSet<&str> = model.head().layout().entries().iter().map(|entry| entry.name.as_str()).collect();
+    model.set_trainable(|name| of_head.contains(name))?;
+    let mut optimizer = AdamW::new(model, plan)?;
+    let losses = fit(model, objective, plan, seed, &mut optimizer, Vec::new(), |now| {
+        if let Some(last) = now.losses.last() {
+            progress.update(0, format!("head alone, {}/{}: loss {:.3}", now.step, plan.steps, last.loss));
+        }
+        Ok(())
+    });
+    model.set_trainable(|_| true)?;
+    losses
 }
 
 /// The version that a model in training has become, copied.
@@ -187,7 +254,7 @@ pub fn held_out_loss(version: &Version, corpus: &Corpus, config: &PretrainConfig
     let sequences = sequences(version, corpus, config)?;
     let data = MlmData::new(sequences.ids, &version.tokenizer, config.batch_size, config.masking.clone(), config.seed)?;
     let model = Model::masked_lm(version, device)?.with_precision(config.precision);
-    let objective = MaskedLm { data, device };
+    let objective = MaskedLm { data, device, first: 0 };
     let (mut sum, mut targets) = (0.0, 0);
     for batch in objective.data.evaluation_batches()? {
         let batch = batch.to_device(device)?;
@@ -234,13 +301,15 @@ const IGNORED: i64 = -100;
 struct MaskedLm {
     data: MlmData,
     device: Device,
+    /// The batch that it begins with: those before were the head's.
+    first: usize,
 }
 
 impl Objective for MaskedLm {
     type Batch = MlmBatch;
 
     fn batch(&self, index: usize) -> Result<MlmBatch> {
-        self.data.batch(index)?.to_device(self.device)
+        self.data.batch(self.first + index)?.to_device(self.device)
     }
 
     fn targets(&self, batch: &MlmBatch) -> usize {
@@ -267,6 +336,43 @@ mod tests {
     use crate::text::Tokenizer;
 
     #[test]
+    fn a_head_warmed_up_alone_leaves_the_encoder_as_it_is_and_learns() -> Result<()> {
+        let tokenizer = Tokenizer::word_level(&["a", "b", "c", "d"])?;
+        let version = Version::new(&EncoderConfig::tiny(tokenizer.vocab_size() as i64, 16, 12), &tokenizer, 1)?;
+        let corpus = Corpus::new("c", ["a a a b", "a b a a", "a a b a"].map(String::from).to_vec())?;
+        let run = |head_steps: usize, steps: usize, checkpoint: Option<&Path>| {
+            let config = PretrainConfig {
+                optimisation: Optimisation { steps, warmup_steps: 0, ..PretrainConfig::default().optimisation },
+                head_warmup: (head_steps > 0).then_some(HeadWarmup { steps: head_steps, learning_rate: 1e-2 }),
+                batch_size: 4,
+                checkpoint_every: 10,
+                max_length: 12,
+                ..PretrainConfig::default()
+            };
+            pretrain(&version, &corpus, &config, Device::Cpu, checkpoint, &Progress::silent())
+        };
+        let mut optimizer_is_fresh = run(40, 1, None)?;
+        let losses: Vec<f64> = optimizer_is_fresh.head_losses.iter().map(|point| point.loss).collect();
+        assert!(losses.len() == 4 && losses[3] < 0.8 * losses[0], "{losses:?}");
+        assert!(run(0, 1, None)?.head_losses.is_empty());
+        // One update later the encoder has moved by no more than one update moves it.
+        let moved = (&optimizer_is_fresh.version.backbone - &version.backbone)?.norm()?;
+        let once = (&run(0, 1, None)?.version.backbone - &version.backbone)?.norm()?;
+        assert!(moved < 1.5 * once, "{moved}, by one update {once}");
+        optimizer_is_fresh = run(40, 30, None)?;
+
+        // Interrupted after the head's phase, it ends with the same bytes.
+        let folder = tempfile::tempdir()?;
+        let checkpoint = folder.path().join("checkpoint.safetensors");
+        run(40, 30, Some(&checkpoint))?;
+        assert!(checkpoint.exists());
+        let resumed = run(40, 30, Some(&checkpoint))?;
+        assert!(resumed.head_losses.is_empty());
+        assert_eq!(resumed.version.fingerprint()?, optimizer_is_fresh.version.fingerprint()?);
+        Ok(())
+    }
+
+    #[test]
     fn the_loss_counts_masked_tokens_and_not_what_fills_their_number_up() -> Result<()> {
         let tokenizer = Tokenizer::word_level(&["a", "b", "c", "d"])?;
         let version = Version::new(&EncoderConfig::tiny(tokenizer.vocab_size() as i64, 16, 12), &tokenizer, 1)?;
@@ -275,7 +381,7 @@ mod tests {
         let sequences =
             (0..50).map(|row| Ok(tokenizer.encode(texts[row % 3], None, 10)?.ids)).collect::<Result<_>>()?;
         let data = MlmData::new(sequences, &tokenizer, 50, MaskingConfig::default(), 3)?;
-        let objective = MaskedLm { data, device: Device::Cpu };
+        let objective = MaskedLm { data, device: Device::Cpu, first: 0 };
         let batch = objective.batch(0)?;
         assert!(objective.targets(&batch) % POSITIONS_MULTIPLE as usize != 0, "nothing would be filled up");
         let filled = f64::try_from(objective.loss(&model, &batch, Pass::evaluation())?)?;

@@ -102,7 +102,7 @@ pub fn run(arguments: &Apply) -> Result<ExitCode> {
 /// Writes the folder that transformers loads. Only an older classifier is replaced, and only with `--again`.
 pub fn save_classifier(model: &Model, version: &Version, folder: &Path) -> Result<()> {
     model.save(folder, &version.tokenizer).with_context(|| format!("cannot save to {}", folder.display()))?;
-    say(&format!("saved as RobertaForSequenceClassification in {}", folder.display()));
+    say(&format!("saved as a {} classifier in {}", version.config.model_type, folder.display()));
     Ok(())
 }
 

@@ -28,11 +28,11 @@ enum Command {
     },
     /// Compute every fingerprint again and look for what is missing; exits 1 when something is wrong
     Verify(At),
-    /// Take a Hugging Face folder (RobertaForMaskedLM) in as a version
+    /// Take a Hugging Face folder in as a version: a masked language model or bare encoder of the BERT or RoBERTa families
     Import {
         /// What the version is called
         name: String,
-        /// config.json, model.safetensors, tokenizer.json
+        /// config.json, model.safetensors or its shards, tokenizer.json or vocab.txt
         #[arg(value_name = "DIR")]
         folder: PathBuf,
         #[command(flatten)]

@@ -10,7 +10,7 @@ use recyclable::experiment::{Inputs, RunState};
 use recyclable::lineage::{Lineage, VersionRecord};
 use recyclable::model::{EncoderConfig, Version};
 use recyclable::text::{Corpus, MaskingConfig, Task, Tokenizer};
-use recyclable::train::{PretrainConfig, held_out_loss, pretrain};
+use recyclable::train::{HeadWarmup, PretrainConfig, held_out_loss, pretrain};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -83,6 +83,12 @@ struct Spec {
     /// Share of tokens to predict
     #[arg(long)]
     mask_probability: Option<f64>,
+    /// Updates in which the masked-LM head alone is trained, before the others; for encoders that came without one
+    #[arg(long)]
+    head_steps: Option<usize>,
+    /// Their learning rate [default: 0.001]
+    #[arg(long)]
+    head_learning_rate: Option<f64>,
     /// Updates between checkpoints; 0 writes none [default: 500]
     #[arg(long)]
     checkpoint_every: Option<usize>,
@@ -247,6 +253,7 @@ impl Spec {
         let default = PretrainConfig::default();
         PretrainConfig {
             optimisation: self.training.optimisation(&default.optimisation),
+            head_warmup: self.head_warmup(),
             batch_size: self.training.batch_size(default.batch_size),
             max_length: self.training.max_length(default.max_length, Some(base)),
             masking: MaskingConfig {
@@ -258,6 +265,15 @@ impl Spec {
             seed: self.training.seed(),
             checkpoint_every: fill(&mut self.checkpoint_every, default.checkpoint_every),
         }
+    }
+
+    /// The head's own phase, where one is asked for.
+    fn head_warmup(&mut self) -> Option<HeadWarmup> {
+        let steps = self.head_steps.filter(|&steps| steps > 0)?;
+        Some(HeadWarmup {
+            steps,
+            learning_rate: fill(&mut self.head_learning_rate, HeadWarmup::default().learning_rate),
+        })
     }
 
     /// A version of the sizes asked for, untrained.

@@ -206,7 +206,7 @@ impl TaskArgs {
 #[derive(clap::Args, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Scoring {
-    /// Write the classifier as a Hugging Face folder (RobertaForSequenceClassification; full fine-tuning only)
+    /// Write the classifier as a Hugging Face folder (…ForSequenceClassification of its family; full fine-tuning only)
     #[arg(long, value_name = "DIR")]
     pub save: Option<PathBuf>,
     /// Tokens a text is cut off at [default: as in training]
