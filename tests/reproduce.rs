@@ -396,8 +396,13 @@ fn toy_on_files(data: &Path) -> Result<Profile> {
     profile.methods[0].full_data.optimisation.steps = 300; // enough to learn something of texts that are cut off
     world.task(&profile.tasks[0].name)?.save(data.join("tasks").join(&profile.tasks[0].name))?;
     let folder = data.to_path_buf();
-    profile.source =
-        Source::Folder(FolderSource { folder, initial: "first".into(), initial_share: 0.3, upgrades, vocab_size: 400 });
+    profile.source = Source::Folder(FolderSource {
+        folder,
+        initial: "first".into(),
+        initial_share: 0.3,
+        upgrades,
+        vocab_size: Some(400),
+    });
     Ok(profile)
 }
 

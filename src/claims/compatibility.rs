@@ -48,8 +48,9 @@ pub(super) fn compatibility(evidence: &Evidence, method: &str) -> Result<Claim> 
         false => Ok(Sample::default()),
     };
     let statement = "Untouched, weights tuned for M_0 keep at least half of what they are worth, averaged over tasks and over the versions it is upgraded to.";
+    let over = if last > 1 { format!("M_1 … M_{last}") } else { "M_1".to_string() };
     let rule = format!(
-        "Holds when the retained share r, averaged over M_1 … M_{last}, is at least {RETAINED_SHARE_AT_LEAST}, and exceeds both r on \
+        "Holds when the retained share r, averaged over {over}, is at least {RETAINED_SHARE_AT_LEAST}, and exceeds both r on \
          M_PERM (M_0 itself in other coordinates) and r of the head alone on the same versions: lower bounds of the 95 % intervals at or \
          above {RETAINED_SHARE_AT_LEAST}, and above 0."
     );
@@ -61,8 +62,13 @@ pub(super) fn compatibility(evidence: &Evidence, method: &str) -> Result<Claim> 
     for (version, sample) in upgraded.iter().zip(&versions) {
         draft = draft.part(&format!("r({})", shown(version)), sample)?;
     }
+    if last > 1 {
+        draft = draft.part("decline from M_1 to the last version", &versions[0].minus(&versions[last - 1])?)?;
+    }
+    if let Some(placebo) = evidence.plan.placebo() {
+        draft = draft.part("r(M_PLACEBO), an upgrade to nothing new", &share(placebo, Start::Delta)?)?;
+    }
     draft = draft
-        .part("decline from M_1 to the last version", &versions[0].minus(&versions[last - 1])?)?
         .part("r(M_PERM)", &permuted)?
         .part("r(M_PERM), heads and neurons alone permuted", &share(PERMUTED_INNER, Start::Delta)?)?
         .part("r(head alone)", &head_alone)?

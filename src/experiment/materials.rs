@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use super::Inputs;
 use super::profile::{FolderSource, Profile, Source};
 use crate::display::thousands;
+use crate::files::fingerprint;
 use crate::text::{Corpus, Sequences, Task, TaskData, Tokenizer, World};
 
 /// The share of documents, by hash, that nothing is ever pre-trained on.
@@ -21,11 +22,15 @@ pub struct Materials {
     pub initial: Corpus,
     /// What M_1, M_2, … are upgraded on, in order.
     pub upgrades: Vec<Corpus>,
+    /// The general corpus alone, which is part of what M_0 is pre-trained on.
+    pub general: Corpus,
     /// Held-out documents of every domain, the initial one first.
     pub held_out: Vec<Corpus>,
     /// The profile's tasks and its other sources, cut to its limits.
     pub tasks: Vec<Task>,
     pub tokenizer: Tokenizer,
+    /// The fingerprint of the encoder that M_0 starts from, where it is a pre-trained one.
+    pub encoder: Option<String>,
     /// What a reader should know: overlaps, leaks, texts that are cut off.
     pub notes: Vec<String>,
 }
@@ -116,7 +121,8 @@ impl Materials {
     pub fn corpora(&self) -> Result<Inputs> {
         let trained = std::iter::once(&self.initial).chain(&self.upgrades).map(|corpus| ("corpus", corpus));
         let corpora = trained.chain(self.held_out.iter().map(|corpus| ("held-out share of", corpus)));
-        corpora.map(|(what, corpus)| Ok((format!("{what} {}", corpus.name), digest(&corpus.documents)?))).collect()
+        let corpora = corpora.map(|(what, corpus)| Ok((format!("{what} {}", corpus.name), digest(&corpus.documents)?)));
+        corpora.chain(self.encoder.iter().map(|print| Ok(("encoder".to_string(), print.clone())))).collect()
     }
 }
 
@@ -139,8 +145,10 @@ fn from_world(world: World) -> Result<Materials> {
         initial: initial.by_hash(HELD_OUT, 1.0),
         upgrades: upgrades.iter().map(|corpus| corpus.by_hash(HELD_OUT, 1.0)).collect(),
         held_out,
+        general: general.by_hash(HELD_OUT, 1.0),
         tasks: world.tasks().to_vec(),
         tokenizer: world.tokenizer()?,
+        encoder: None,
         notes: Vec::new(),
     })
 }
@@ -153,16 +161,24 @@ fn from_folder(source: &FolderSource, profile: &Profile) -> Result<Materials> {
     let mut documents = first.by_hash(HELD_OUT, 1.0).documents;
     documents.extend(others.iter().flat_map(|corpus| corpus.by_hash(HELD_OUT, boundary).documents));
     let initial = Corpus::new(format!("{} and others", source.initial), documents)?;
-    let tokenizer = Tokenizer::train_bpe(initial.iter(), source.vocab_size)?;
+    let (tokenizer, encoder) = match (profile.starts_from(), source.vocab_size) {
+        (Some(encoder), _) => {
+            let print = fingerprint(encoder.encoder.join("model.safetensors"))?;
+            (Tokenizer::load_folder(&encoder.encoder)?, Some(print))
+        }
+        (None, size) => (Tokenizer::train_bpe(initial.iter(), size.context("vocab_size is missing")?)?, None),
+    };
     let names = profile.tasks.iter().map(|task| &task.name).chain(profile.sources.iter().map(|other| &other.task));
     let names: BTreeSet<&String> = names.collect();
     let tasks = names.into_iter().map(|name| Task::load(source.folder.join("tasks").join(name)));
     Ok(Materials {
         held_out: std::iter::once(&first).chain(&others).map(|corpus| corpus.by_hash(0.0, HELD_OUT)).collect(),
         upgrades: others.iter().map(|corpus| corpus.by_hash(boundary, 1.0)).collect(),
+        general: first.by_hash(HELD_OUT, 1.0),
         tasks: tasks.collect::<Result<_>>()?,
         initial,
         tokenizer,
+        encoder,
         notes: Vec::new(),
     })
 }

@@ -29,5 +29,5 @@ pub(crate) use plan::{
     BAG_OF_WORDS, DataPlan, INDEPENDENT, MAJORITY, PERMUTED, PERMUTED_INNER, Place, UNTRAINED, shown,
 };
 pub(crate) use pretraining::{Chain, pretrain_chains};
-pub use profile::{Profile, Source};
+pub use profile::{Beginning, EncoderSource, Profile, Source, Study};
 pub use run_folder::{BEST_BEFORE_STOP, Inputs, RunFolder, RunState};

@@ -16,6 +16,8 @@ pub(crate) const INDEPENDENT: &str = "IND";
 pub(crate) const PERMUTED: &str = "PERM";
 /// M_0 with heads and neurons permuted alone.
 pub(crate) const PERMUTED_INNER: &str = "PERM-inner";
+/// M_0 pre-trained on with more of the general corpus: an upgrade to nothing new.
+pub(crate) const PLACEBO: &str = "PLACEBO";
 /// The network before any pre-training.
 pub(crate) const UNTRAINED: &str = "untrained";
 
@@ -92,7 +94,12 @@ impl DataPlan {
     /// Every version of a lineage that was pre-trained, the independent one last.
     pub fn pretrained(&self) -> Vec<String> {
         let independent = self.profile.independent.then(|| INDEPENDENT.to_string());
-        (0..=self.last).map(version_name).chain(independent).collect()
+        (0..=self.last).map(version_name).chain(self.placebo().map(String::from)).chain(independent).collect()
+    }
+
+    /// The upgrade to nothing new, where there is one.
+    pub fn placebo(&self) -> Option<&'static str> {
+        self.profile.placebo.then_some(PLACEBO)
     }
 
     /// The versions of a lineage besides M_0 … M_L.
@@ -175,7 +182,8 @@ impl DataPlan {
         let upgraded: Vec<String> = (1..=self.last).map(version_name).collect();
         let mut recipes = vec![Recipe::conventional("M0")];
         recipes.extend(upgraded.iter().map(|version| Recipe::applied(version, name)));
-        recipes.extend(self.controls().into_iter().map(|version| Recipe::applied(version, name)));
+        let besides = self.controls().into_iter().chain(self.placebo());
+        recipes.extend(besides.map(|version| Recipe::applied(version, name)));
         recipes.extend(upgraded.iter().map(|version| Recipe::applied(version, name).from(Start::HeadOnly)));
         recipes.push(Recipe::applied("M1", name).from(Start::RandomDelta));
         if profile.pilot_tasks().contains(&name) {

@@ -7,8 +7,8 @@ use tch::Device;
 use super::compute::Compute;
 use super::materials::Materials;
 use super::parallel::in_workers;
-use super::plan::{INDEPENDENT, PERMUTED, PERMUTED_INNER, UNTRAINED, version_name};
-use super::profile::{Profile, Source};
+use super::plan::{INDEPENDENT, PERMUTED, PERMUTED_INNER, PLACEBO, UNTRAINED, version_name};
+use super::profile::{Beginning, Profile, Source};
 use super::results::commit;
 use crate::display::Progress;
 use crate::lineage::{Lineage, VersionRecord};
@@ -69,25 +69,33 @@ pub(super) fn upgrade_config(profile: &Profile, lineage: usize, name: &str) -> P
     PretrainConfig { seed, precision: profile.precision, ..profile.upgrade.clone() }
 }
 
-/// The architecture of a profile's models: vocabulary of the tokenizer, positions for the longest sequence.
-fn architecture(profile: &Profile, materials: &Materials) -> EncoderConfig {
-    let size = &profile.model;
-    EncoderConfig {
+/// The architecture of a profile's models: that of its encoder, else vocabulary of the tokenizer and positions for the longest sequence.
+fn architecture(profile: &Profile, materials: &Materials) -> Result<EncoderConfig> {
+    let size = match &profile.model {
+        Beginning::Encoder(source) => return EncoderConfig::load(source.encoder.join("config.json")),
+        Beginning::Untrained(size) => size,
+    };
+    let (vocabulary, length) = (materials.tokenizer.vocab_size() as i64, profile.initial.max_length as i64);
+    Ok(EncoderConfig {
         num_hidden_layers: size.num_hidden_layers,
         num_attention_heads: size.num_attention_heads,
-        ..EncoderConfig::tiny(
-            materials.tokenizer.vocab_size() as i64,
-            size.hidden_size,
-            profile.initial.max_length as i64,
-        )
-    }
+        ..EncoderConfig::tiny(vocabulary, size.hidden_size, length)
+    })
 }
 
 impl Chain<'_> {
     fn pretrain(&self, device: Device, lines: u64) -> Result<()> {
         let (profile, materials, lineage) = (self.profile, self.materials, self.lineage);
         let fresh =
-            |purpose: &str| Version::new(&architecture(profile, materials), &materials.tokenizer, self.seed(purpose));
+            |purpose: &str| Version::new(&architecture(profile, materials)?, &materials.tokenizer, self.seed(purpose));
+        // A pre-trained encoder is the same for every lineage; what differs are the order and the masks of all that follows.
+        let begin = |purpose: &str| match profile.starts_from() {
+            None => fresh(purpose),
+            Some(source) => Version::load(match (&source.other, purpose) {
+                (Some(other), "independent") => other,
+                _ => &source.encoder,
+            }),
+        };
         let make = |name: &str,
                     parent: Option<&str>,
                     corpus: &Corpus,
@@ -99,20 +107,23 @@ impl Chain<'_> {
         };
         if self.independent {
             // M_0's data and budget, but another initialisation and order.
-            let base = || fresh("independent");
+            let base = || begin("independent");
             return make(INDEPENDENT, None, &materials.initial, &profile.initial, "independent", &base);
         }
         if !lineage.has_version(UNTRAINED) {
             let record = VersionRecord { seed: self.seed("first"), ..record("nothing", None) };
             lineage.save_version(UNTRAINED, &fresh("first")?, record)?;
         }
-        make("M0", None, &materials.initial, &profile.initial, "first", &|| fresh("first"))?;
+        make("M0", None, &materials.initial, &profile.initial, "first", &|| begin("first"))?;
         for (name, coordinates) in [(PERMUTED, Coordinates::All), (PERMUTED_INNER, Coordinates::Inner)] {
             if !lineage.has_version(name) {
                 let permuted = lineage.version("M0")?.permuted(coordinates, self.seed(name))?;
                 let record = VersionRecord { seed: self.seed(name), ..record("nothing", Some("M0")) };
                 lineage.save_version(name, &permuted, record)?;
             }
+        }
+        if profile.placebo {
+            make(PLACEBO, Some("M0"), &materials.general, &profile.upgrade, PLACEBO, &|| lineage.version("M0"))?;
         }
         for (at, corpus) in materials.upgrades.iter().enumerate().take(self.last) {
             let (parent, name) = (version_name(at), version_name(at + 1));

@@ -2,12 +2,14 @@
 
 mod built_in;
 mod plans;
+mod real;
 mod validate;
 
 use serde::{Deserialize, Serialize};
 
 pub use plans::{
-    FewShotPlan, FolderSource, FurtherWorlds, Limits, MethodPlan, ModelSize, OtherSource, PilotPlan, Source, TaskPlan,
+    Beginning, EncoderSource, FewShotPlan, FolderSource, FurtherWorlds, Limits, MethodPlan, ModelSize, OtherSource,
+    PilotPlan, Source, Study, TaskPlan,
 };
 
 use crate::device::Precision;
@@ -21,8 +23,8 @@ pub struct Profile {
     pub name: String,
     /// Where its texts come from.
     pub source: Source,
-    /// The models' architecture.
-    pub model: ModelSize,
+    /// What M_0 starts from: an untrained network of some size, or a pre-trained encoder.
+    pub model: Beginning,
     /// M_0 and, where it is wanted, the independent model M_IND.
     pub initial: PretrainConfig,
     /// Every upgrade M_i → M_{i+1}.
@@ -47,6 +49,9 @@ pub struct Profile {
     pub limits: Limits,
     /// Whether an independent model M_IND is pre-trained as a second control.
     pub independent: bool,
+    /// Whether M_0 is pre-trained on with the general corpus alone, by the budget of an upgrade: M_PLACEBO, an upgrade to nothing new.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub placebo: bool,
     /// Whether what decides no claim is run beside: other distillation losses, a shrunk start.
     pub variants: bool,
     /// Whether weights are recycled a second time, on M_2.
@@ -81,6 +86,14 @@ impl Profile {
         matches!(self.source, Source::Folder(_))
     }
 
+    /// The encoder that M_0 starts from, where it is a pre-trained one.
+    pub fn starts_from(&self) -> Option<&EncoderSource> {
+        match &self.model {
+            Beginning::Untrained(_) => None,
+            Beginning::Encoder(source) => Some(source),
+        }
+    }
+
     /// How often M_0 is upgraded.
     pub fn num_upgrades(&self) -> usize {
         match &self.source {
@@ -98,9 +111,17 @@ mod tests {
 
     use super::*;
 
+    /// A folder without a `study.json`, that has the corpora which the profiles know.
+    fn shared_data() -> std::path::PathBuf {
+        "nowhere/with/news/bio/rev/cs".into()
+    }
+
     #[test]
     fn the_built_in_profiles_are_sound_and_survive_json() -> Result<()> {
-        for profile in [Profile::tiny(), Profile::world(), Profile::text(Path::new("somewhere"))] {
+        let (data, encoder) = (shared_data(), Path::new("encoder"));
+        let real = [Profile::encoder(encoder, &data)?, Profile::first_look(encoder, &data)?];
+        let built_in = [Profile::tiny(), Profile::world(), Profile::text(Path::new("somewhere"))];
+        for profile in built_in.into_iter().chain(real) {
             profile.validate()?;
             let back: Profile = serde_json::from_str(&serde_json::to_string(&profile)?)?;
             assert_eq!(back, profile);
@@ -110,7 +131,9 @@ mod tests {
 
     #[test]
     fn a_profile_that_does_not_exist_or_lacks_its_texts_is_refused() {
-        assert!(Profile::named("text", None).unwrap_err().to_string().contains("--data"));
-        assert!(Profile::named("huge", None).unwrap_err().to_string().contains("tiny, world and text"));
+        let refused = |name: &str| Profile::named(name, None, None).unwrap_err().to_string();
+        assert!(refused("text").contains("--data"));
+        assert!(refused("encoder").contains("--model"));
+        assert!(refused("huge").contains("tiny, world, encoder, first-look and text"));
     }
 }

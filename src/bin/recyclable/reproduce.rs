@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Result, ensure};
 use clap::Args;
 use recyclable::device::{Precision, device};
-use recyclable::experiment::{Compute, Profile};
+use recyclable::experiment::{Beginning, Compute, Profile};
 use recyclable::files::read_json;
 use recyclable::report::reproduce;
 
@@ -15,14 +15,21 @@ use recyclable::report::reproduce;
 /// Writes report.json, report.md and report.html with figures, the lineages, and every run as a row of results/*.jsonl. An interrupted call goes on where it stopped.
 #[derive(Args)]
 pub struct Reproduce {
-    /// tiny: a first look at the built-in world; world: the same in full; text: real text from --data
+    /// first-look: a first look at a pre-trained encoder (--model) on real text (--data); encoder: the same in full; tiny: a first look at
+    /// the built-in world; world: the same in full; text: a small network from nothing on real text
     #[arg(long, default_value = "tiny")]
     profile: String,
+    /// A pre-trained encoder of the BERT or RoBERTa families: a Hugging Face folder
+    #[arg(long)]
+    model: Option<PathBuf>,
+    /// Another encoder of the same shape and tokenizer, for the independent model M_IND
+    #[arg(long, requires = "model")]
+    other: Option<PathBuf>,
     /// A folder with corpora/*.txt and tasks/*/{train,dev,test}.jsonl
     #[arg(long)]
     data: Option<PathBuf>,
     /// A whole profile as JSON instead (see --show)
-    #[arg(long, conflicts_with_all = ["profile", "data"])]
+    #[arg(long, conflicts_with_all = ["profile", "data", "model"])]
     spec: Option<PathBuf>,
     /// Print the profile as JSON, with the other options applied, and stop
     #[arg(long)]
@@ -65,8 +72,12 @@ pub struct Reproduce {
 pub fn run(arguments: &Reproduce) -> Result<ExitCode> {
     let mut profile = match &arguments.spec {
         Some(path) => read_json(path)?,
-        None => Profile::named(&arguments.profile, arguments.data.as_deref())?,
+        None => Profile::named(&arguments.profile, arguments.model.as_deref(), arguments.data.as_deref())?,
     };
+    if let (Beginning::Encoder(source), Some(other)) = (&mut profile.model, &arguments.other) {
+        source.other = Some(other.clone());
+        profile.independent = true;
+    }
     let set = |value: Option<usize>, field: &mut usize| *field = value.unwrap_or(*field);
     set(arguments.seeds, &mut profile.seeds);
     set(arguments.lineages, &mut profile.lineages);

@@ -5,8 +5,8 @@ use std::path::Path;
 use anyhow::{Result, bail};
 
 use super::{
-    FewShotPlan, FolderSource, FurtherWorlds, Limits, MethodPlan, ModelSize, OtherSource, PilotPlan, Profile, Source,
-    TaskPlan,
+    Beginning, FewShotPlan, FolderSource, FurtherWorlds, Limits, MethodPlan, ModelSize, OtherSource, PilotPlan,
+    Profile, Source, TaskPlan,
 };
 use crate::device::Precision;
 use crate::model::{AdapterConfig, Method};
@@ -14,15 +14,27 @@ use crate::text::WorldConfig;
 use crate::train::{Optimisation, PretrainConfig, TuneConfig};
 
 impl Profile {
-    /// The default of this name: `tiny` and `world` (the built-in world) or `text` (a folder of real text).
-    pub fn named(name: &str, data: Option<&Path>) -> Result<Profile> {
-        match (name, data) {
-            ("tiny", None) => Ok(Profile::tiny()),
-            ("world", None) => Ok(Profile::world()),
-            ("tiny" | "world", Some(_)) => bail!("profile {name} makes its own texts; --data goes with profile text"),
-            ("text", Some(folder)) => Ok(Profile::text(folder)),
-            ("text", None) => bail!("profile text needs --data FOLDER with corpora/*.txt and tasks/*/"),
-            _ => bail!("no profile is named {name:?}: there are tiny, world and text"),
+    /// The default of this name: `tiny` and `world` (the built-in world), `encoder` and `first-look` (a pre-trained encoder, a Hugging
+    /// Face folder, on a folder of real text), or `text` (a small network from nothing on such a folder).
+    pub fn named(name: &str, model: Option<&Path>, data: Option<&Path>) -> Result<Profile> {
+        match (name, model, data) {
+            ("tiny", None, None) => Ok(Profile::tiny()),
+            ("world", None, None) => Ok(Profile::world()),
+            ("text", None, Some(folder)) => Ok(Profile::text(folder)),
+            ("encoder", Some(model), Some(folder)) => Profile::encoder(model, folder),
+            ("first-look", Some(model), Some(folder)) => Profile::first_look(model, folder),
+            ("tiny" | "world", ..) => {
+                bail!("profile {name} makes its own models and texts: leave --model and --data out")
+            }
+            ("text", Some(_), _) => {
+                bail!("profile text pre-trains its model from nothing: --model goes with profile encoder")
+            }
+            ("text", ..) => bail!("profile text needs --data FOLDER with corpora/*.txt and tasks/*/"),
+            ("encoder" | "first-look", ..) => bail!(
+                "profile {name} needs --model FOLDER, a pre-trained encoder, and --data FOLDER with corpora/*.txt and tasks/*/ \
+                 (`make real` fetches both)"
+            ),
+            _ => bail!("no profile is named {name:?}: there are tiny, world, encoder, first-look and text"),
         }
     }
 
@@ -41,7 +53,7 @@ impl Profile {
         Profile {
             name: "world".to_string(),
             source: Source::World(WorldConfig::default()),
-            model: ModelSize { hidden_size: 128, num_hidden_layers: 2, num_attention_heads: 4 },
+            model: Beginning::Untrained(SMALL),
             initial: pretraining(800, 80, 3e-3),
             upgrade: pretraining(300, 30, 1e-3),
             tasks: ["bio_topic", "bio_relation", "review_sentiment"].map(task).to_vec(),
@@ -54,6 +66,7 @@ impl Profile {
             pilot: PilotPlan { tasks: Some(1), ..PilotPlan::default() },
             limits: Limits { train: 800, dev: 200, test: 400 },
             independent: true,
+            placebo: false,
             variants: true,
             twice: true,
             seeds: 2,
@@ -111,9 +124,9 @@ impl Profile {
                 initial: "news".to_string(),
                 initial_share: 0.3,
                 upgrades: ["bio", "rev", "cs"].map(str::to_string).to_vec(),
-                vocab_size: 4_096,
+                vocab_size: Some(4_096),
             }),
-            model: ModelSize { hidden_size: 128, num_hidden_layers: 2, num_attention_heads: 4 },
+            model: Beginning::Untrained(SMALL),
             initial: pretraining(4_000, 200),
             upgrade: pretraining(1_000, 50),
             tasks: vec![
@@ -136,19 +149,26 @@ impl Profile {
     }
 }
 
-/// What the two profiles' tuning differs in.
-struct TuningSizes {
-    max_length: usize,
-    full_steps: usize,
-    few_steps: usize,
-    full_batch: usize,
-    few_batch: usize,
+/// The network of the built-in world.
+const SMALL: ModelSize = ModelSize { hidden_size: 128, num_hidden_layers: 2, num_attention_heads: 4 };
+
+/// What the profiles' tuning differs in.
+#[derive(Clone, Copy)]
+pub(super) struct TuningSizes {
+    pub max_length: usize,
+    pub full_steps: usize,
+    pub few_steps: usize,
+    pub full_batch: usize,
+    pub few_batch: usize,
 }
 
 impl TuningSizes {
     fn methods(&self) -> Vec<MethodPlan> {
-        let adapter = Method::Adapter(AdapterConfig::default());
-        let plans = [(Method::Full, 1e-3), (adapter, 4e-3)];
+        self.methods_at([(Method::Full, 1e-3), (Method::Adapter(AdapterConfig::default()), 4e-3)])
+    }
+
+    /// Each of these methods at its learning rate.
+    pub fn methods_at<const N: usize>(&self, plans: [(Method, f64); N]) -> Vec<MethodPlan> {
         let plan = |(method, learning_rate): (Method, f64)| {
             let tune = |steps: usize, batch_size| TuneConfig {
                 method: method.clone(),

@@ -54,6 +54,42 @@ pub struct FurtherWorlds {
     pub seeds: usize,
 }
 
+/// What M_0 starts from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Beginning {
+    /// A network of this size, untrained.
+    Untrained(ModelSize),
+    /// A pre-trained encoder.
+    Encoder(EncoderSource),
+}
+
+/// A pre-trained encoder as M_0's start.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EncoderSource {
+    /// Its Hugging Face folder.
+    pub encoder: PathBuf,
+    /// That of another encoder of the same shape and tokenizer: the start of the independent model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub other: Option<PathBuf>,
+}
+
+/// What a folder of texts may say of itself in `study.json`: which corpus comes first, and what is studied on it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Study {
+    /// The corpus M_0 is pre-trained on in full.
+    pub initial: String,
+    /// The corpora of M_1, M_2, …, in order.
+    pub upgrades: Vec<String>,
+    /// The tasks, the first of which takes part in every study.
+    pub tasks: Vec<TaskPlan>,
+    /// Sources of other tasks for initialization.
+    #[serde(default)]
+    pub sources: Vec<OtherSource>,
+}
+
 /// Real text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -66,8 +102,9 @@ pub struct FolderSource {
     pub initial_share: f64,
     /// The corpora of M_1, M_2, …, in order; each without what M_0 saw.
     pub upgrades: Vec<String>,
-    /// Size of the byte-level BPE vocabulary, trained on M_0's corpus.
-    pub vocab_size: usize,
+    /// Size of the byte-level BPE vocabulary, trained on M_0's corpus; an encoder brings its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vocab_size: Option<usize>,
 }
 
 /// The architecture, as `EncoderConfig::tiny` takes it.
@@ -128,7 +165,14 @@ pub struct FewShotPlan {
 
 impl Default for FewShotPlan {
     fn default() -> FewShotPlan {
-        let published = DistillConfig::default();
+        FewShotPlan::with_hidden_states(DistillConfig::default().beta)
+    }
+}
+
+impl FewShotPlan {
+    /// The default, where the published loss weighs hidden states by β.
+    pub fn with_hidden_states(beta: f64) -> FewShotPlan {
+        let published = DistillConfig { beta, ..DistillConfig::default() };
         FewShotPlan {
             shots: 8,
             logits: DistillConfig { beta: 0.0, ..published.clone() },

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{Limits, OtherSource, Profile, Source};
+use super::{Beginning, Limits, OtherSource, Profile, Source};
 
 /// How another task may be related to the first.
 const RELATIONS: [&str; 2] = ["similar", "different"];
@@ -26,7 +26,8 @@ impl Profile {
             }
         }
         let upgrades = self.num_upgrades();
-        ensure!(upgrades >= 2, "recycling over two upgrades needs at least two of them, there are {upgrades}");
+        ensure!(upgrades >= 1, "there is no upgrade, so that no weights are outdated");
+        ensure!(!self.twice || upgrades >= 2, "recycling twice needs two upgrades, there is {upgrades}");
         for task in &self.tasks {
             ensure!(task.targets.first() == Some(&1), "the first target of task {} must be version 1", task.name);
             if let Some(target) = task.targets.iter().find(|&&target| target > upgrades) {
@@ -58,11 +59,27 @@ impl Profile {
         ensure!(self.few_shot.shots > 0, "shots is 0");
         ensure!(self.pilot.points >= 2, "a path of {} point shows nothing: 26 is usual", self.pilot.points);
         ensure!(self.pilot.tasks != Some(0), "pilot.tasks is 0: versions are compared on at least one task");
-        let heads = self.model.num_hidden_layers as i64 * self.model.num_attention_heads;
-        ensure!(
-            heads > 1,
-            "a model with {heads} attention head has no other one to compare it with: C3 needs at least two"
-        );
+        match &self.model {
+            Beginning::Untrained(size) => {
+                let heads = size.num_hidden_layers as i64 * size.num_attention_heads;
+                ensure!(
+                    heads > 1,
+                    "a model with {heads} attention head has no other one to compare it with: C3 needs at least two"
+                );
+                let vocabulary = !matches!(&self.source, Source::Folder(source) if source.vocab_size.is_none());
+                ensure!(vocabulary, "vocab_size is missing: a model from nothing needs a vocabulary");
+            }
+            Beginning::Encoder(source) => {
+                ensure!(
+                    self.is_real_text(),
+                    "a pre-trained encoder cannot read the built-in world's language: give it real texts"
+                );
+                ensure!(
+                    self.independent == source.other.is_some(),
+                    "an independent model starts from another encoder of the same shape: give \"other\" and \"independent\" together"
+                );
+            }
+        }
         ensure!(self.pilot.texts > 0, "pilot.texts is 0: attention is compared on at least one text");
         ensure!(
             self.rates.first() == Some(&1.0) && self.rates.iter().all(|rate| *rate > 0.0 && rate.is_finite()),

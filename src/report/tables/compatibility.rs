@@ -15,15 +15,16 @@ fn applied(version: &str, task: &str) -> Recipe {
 }
 
 pub(super) fn compatibility(evidence: &Evidence) -> Result<Table> {
-    let controls = evidence.plan.controls().into_iter().map(String::from);
-    let versions: Vec<String> = ["M0".to_string()].into_iter().chain(evidence.upgraded()).chain(controls).collect();
+    let besides = evidence.plan.placebo().into_iter().chain(evidence.plan.controls()).map(String::from);
+    let versions: Vec<String> = ["M0".to_string()].into_iter().chain(evidence.upgraded()).chain(besides).collect();
     let mut columns = vec![Column::text("method"), Column::text("task")];
     columns.extend(versions.iter().map(|name| Column::number(shown(name), 3)));
     columns.push(Column::number("chance", 3));
     let caption = format!(
         "{} Test accuracy of Δ_0, tuned on M_0, applied to every version without any training; chance is the majority class. M_PERM is M_0 in \
-         other coordinates (M_PERM-inner: heads and neurons alone).",
-        evidence.basis()
+         other coordinates (M_PERM-inner: heads and neurons alone){}.",
+        evidence.basis(),
+        evidence.plan.placebo().map_or("", |_| "; M_PLACEBO is M_0 pre-trained on with more of the general corpus")
     );
     let mut table = Table::new("compatibility", "Outdated weights on newer versions", columns).caption(caption);
     let tasks = evidence.tasks();
