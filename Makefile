@@ -30,10 +30,25 @@ setup-test: setup
 build: setup ## Build the library and the command line (the first time 2-3 minutes)
 	cargo build $(LOCKED)
 
+# Yours: `make real MODEL=DIR DATA=DIR`, a Hugging Face folder and a folder with corpora/*.txt and tasks/*/{train,dev,test}.jsonl. Where one
+# is not given, scripts/real.sh fetches it (90 MB, once).
+real = $(or $(MODEL),$$(scripts/real.sh)/encoder) --data $(or $(DATA),$$(scripts/real.sh)/texts)
+REPORT = @echo "The report: $(1)/report.html, $(1)/report.md and, for machines, $(1)/report.json"
+
 .PHONY: demo
-demo: build ## A first look at everything on the built-in world, into runs/demo (5 minutes; PRECISION=fp32)
-	target/debug/recyclable reproduce --profile tiny --seeds $(SEEDS) --precision $(PRECISION) --out runs/demo
-	@echo "The report: runs/demo/report.html, runs/demo/report.md and, for machines, runs/demo/report.json"
+demo: build ## A first look at a real encoder on real texts, into runs/demo (8 minutes; WORLD=1: at the built-in world, 5 minutes)
+ifdef WORLD
+	target/debug/recyclable reproduce --profile tiny --seeds $(SEEDS) --precision $(PRECISION) --out runs/demo-world
+	$(call REPORT,runs/demo-world)
+else
+	target/debug/recyclable reproduce --profile first-look --model $(real) --precision $(PRECISION) --out runs/demo
+	$(call REPORT,runs/demo)
+endif
+
+.PHONY: real
+real: build ## The claims on a real encoder and real texts, into runs/real (40 minutes; yours: MODEL=DIR DATA=DIR)
+	target/debug/recyclable reproduce --profile encoder --model $(real) --precision $(PRECISION) --out runs/real
+	$(call REPORT,runs/real)
 
 .PHONY: reproduce
 reproduce: build ## The main job in full, 10 lineages of the built-in world, into runs/world (an hour and a quarter; goes on where it stopped)

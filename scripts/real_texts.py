@@ -27,7 +27,7 @@ DOMAINS = {"nyt": "nytEditorialSnippets", "movie": "movieReviewSnippets", "tweet
 STUDY = {
     "initial": "nyt",
     "upgrades": ["movie", "tweets"],
-    "tasks": [{"name": "amazon_sentiment", "targets": [1, 2]}, {"name": "movie_sentiment", "targets": [1]}],
+    "tasks": [{"name": "amazon_sentiment", "targets": [1]}, {"name": "movie_sentiment", "targets": [1]}],
     "sources": [],
 }
 

@@ -171,12 +171,12 @@ impl<'a> Evidence<'a> {
 
     /// What everything rests on, for captions: `Means over 10 lineages of 2 seeds each.`
     pub fn basis(&self) -> String {
-        basis(self.unit, self.plan.profile.lineages, self.plan.profile.seeds)
+        basis(self.unit, self.plan.profile.lineages, self.plan.profile.seeds, self.plan.profile.is_real_text())
     }
 }
 
-/// What numbers rest on, in words.
-pub fn basis(unit: Unit, lineages: usize, seeds: usize) -> String {
+/// What numbers rest on, in words; real texts are no world.
+pub fn basis(unit: Unit, lineages: usize, seeds: usize, real_text: bool) -> String {
     let count = |n: usize, what: &str| if n == 1 { format!("one {what}") } else { format!("{n} {what}s") };
     match unit {
         Unit::Lineage => {
@@ -185,9 +185,10 @@ pub fn basis(unit: Unit, lineages: usize, seeds: usize) -> String {
         Unit::Seed => {
             let each = if lineages == 1 { "" } else { " on each" };
             format!(
-                "Means over {}{each}, conditional on {} of one world.",
+                "Means over {}{each}, conditional on {} {}.",
                 count(seeds, "seed"),
-                count(lineages, "lineage")
+                count(lineages, "lineage"),
+                if real_text { "on one set of texts" } else { "of one world" }
             )
         }
     }

@@ -260,7 +260,9 @@ impl DataPlan {
         let mut pairs: Vec<(Relation, End, End)> = (0..last)
             .map(|at| (Relation::Adjacent, coupled(&version_name(at)), coupled(&version_name(at + 1))))
             .collect();
-        pairs.push((Relation::Distant, coupled("M0"), coupled(&version_name(last))));
+        if last > 1 {
+            pairs.push((Relation::Distant, coupled("M0"), coupled(&version_name(last))));
+        }
         for control in self.path_controls() {
             let relation = if control == INDEPENDENT { Relation::Independent } else { Relation::Permuted };
             pairs.push((relation, coupled("M0"), coupled(control)));

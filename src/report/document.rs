@@ -97,7 +97,7 @@ impl Report {
 
     /// On how many lineages and seeds everything rests, for captions.
     pub fn basis(&self) -> String {
-        basis(self.unit, self.lineages, self.seeds)
+        basis(self.unit, self.lineages, self.seeds, self.settings.pointer("/source/folder").is_some())
     }
 
     /// The claims at a glance: what was measured and what became of them.

@@ -49,7 +49,14 @@ impl Profile {
         let task = |name: &str| TaskPlan { name: name.to_string(), targets: vec![1] };
         let source =
             |task: &str, relation: &str| OtherSource { task: task.to_string(), relation: relation.to_string() };
-        let sizes = TuningSizes { max_length: 32, full_steps: 300, few_steps: 150, full_batch: 32, few_batch: 16 };
+        let sizes = TuningSizes {
+            max_length: 32,
+            full_steps: 300,
+            few_steps: 150,
+            full_batch: 32,
+            few_batch: 16,
+            eval_every: 25,
+        };
         Profile {
             name: "world".to_string(),
             source: Source::World(WorldConfig::default()),
@@ -82,7 +89,14 @@ impl Profile {
         let world = Profile::world();
         let mut config = WorldConfig::default();
         config.upgrades.truncate(2);
-        let sizes = TuningSizes { max_length: 32, full_steps: 200, few_steps: 100, full_batch: 32, few_batch: 16 };
+        let sizes = TuningSizes {
+            max_length: 32,
+            full_steps: 200,
+            few_steps: 100,
+            full_batch: 32,
+            few_batch: 16,
+            eval_every: 25,
+        };
         Profile {
             name: "tiny".to_string(),
             source: Source::World(config),
@@ -116,7 +130,14 @@ impl Profile {
             ..PretrainConfig::default()
         };
         let task = |name: &str, targets: &[usize]| TaskPlan { name: name.to_string(), targets: targets.to_vec() };
-        let sizes = TuningSizes { max_length: 64, full_steps: 300, few_steps: 200, full_batch: 32, few_batch: 16 };
+        let sizes = TuningSizes {
+            max_length: 64,
+            full_steps: 300,
+            few_steps: 200,
+            full_batch: 32,
+            few_batch: 16,
+            eval_every: 25,
+        };
         Profile {
             name: "text".to_string(),
             source: Source::Folder(FolderSource {
@@ -160,6 +181,7 @@ pub(super) struct TuningSizes {
     pub few_steps: usize,
     pub full_batch: usize,
     pub few_batch: usize,
+    pub eval_every: usize,
 }
 
 impl TuningSizes {
@@ -180,7 +202,7 @@ impl TuningSizes {
                 },
                 batch_size,
                 max_length: self.max_length,
-                eval_every: 25,
+                eval_every: self.eval_every,
                 // Recycled weights are there within the first updates.
                 eval_at: vec![1, 2, 5, 10, 15, 20],
                 ..TuneConfig::default()

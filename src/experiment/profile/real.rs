@@ -25,7 +25,14 @@ impl Profile {
     /// A `study.json` that cannot be read.
     pub fn encoder(model: &Path, folder: &Path) -> Result<Profile> {
         let study = study(folder)?;
-        let sizes = TuningSizes { max_length: 64, full_steps: 150, few_steps: 100, full_batch: 16, few_batch: 16 };
+        let sizes = TuningSizes {
+            max_length: 64,
+            full_steps: 150,
+            few_steps: 100,
+            full_batch: 16,
+            few_batch: 16,
+            eval_every: 50,
+        };
         Ok(Profile {
             name: "encoder".to_string(),
             source: Source::Folder(FolderSource {
@@ -74,7 +81,7 @@ impl Profile {
         profile.name = "first-look".to_string();
         Ok(Profile {
             sources: Vec::new(),
-            limits: Limits { test: 400, ..profile.limits },
+            limits: Limits { dev: 200, test: 400, ..profile.limits },
             placebo: false,
             seeds: 1,
             ..profile
