@@ -5,7 +5,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 
 SEEDS ?= 3
-# fp32, bf16, or auto: bf16 where the processor computes it natively. The report says what it became.
+# fp32, bf16, or auto: bf16 where a product, measured once, is faster in it. The report says what it became.
 PRECISION ?= auto
 # Threads that wait spin for 10,000 rounds, then sleep: between sleeping at once and libgomp's own 300,000 rounds. Pre-training the
 # world's models on two cores, tokens/s: 59,000, 96,000 and 102,000; beside two busy programs 55,000, 31,000 and 12,000.
@@ -32,22 +32,23 @@ build: setup ## Build the library and the command line (the first time 2-3 minut
 
 # Yours: `make real MODEL=DIR DATA=DIR`, a Hugging Face folder and a folder with corpora/*.txt and tasks/*/{train,dev,test}.jsonl. Where one
 # is not given, scripts/real.sh fetches it (90 MB, once).
-real = $(or $(MODEL),$$(scripts/real.sh)/encoder) --data $(or $(DATA),$$(scripts/real.sh)/texts)
+FETCH = $(if $(and $(MODEL),$(DATA)),:,real=$$(scripts/real.sh))
+REAL = --model "$(or $(MODEL),$$real/encoder)" --data "$(or $(DATA),$$real/texts)"
 REPORT = @echo "The report: $(1)/report.html, $(1)/report.md and, for machines, $(1)/report.json"
 
 .PHONY: demo
-demo: build ## A first look at a real encoder on real texts, into runs/demo (8 minutes; WORLD=1: at the built-in world, 5 minutes)
+demo: build ## A first look at a real encoder on real texts, into runs/demo (8 minutes; WORLD=1: at the built-in world, into runs/demo-world, 5 minutes)
 ifdef WORLD
 	target/debug/recyclable reproduce --profile tiny --seeds $(SEEDS) --precision $(PRECISION) --out runs/demo-world
 	$(call REPORT,runs/demo-world)
 else
-	target/debug/recyclable reproduce --profile first-look --model $(real) --precision $(PRECISION) --out runs/demo
+	$(FETCH); target/debug/recyclable reproduce --profile first-look $(REAL) --precision $(PRECISION) --out runs/demo
 	$(call REPORT,runs/demo)
 endif
 
 .PHONY: real
 real: build ## The claims on a real encoder and real texts, into runs/real (40 minutes; yours: MODEL=DIR DATA=DIR)
-	target/debug/recyclable reproduce --profile encoder --model $(real) --precision $(PRECISION) --out runs/real
+	$(FETCH); target/debug/recyclable reproduce --profile encoder $(REAL) --precision $(PRECISION) --out runs/real
 	$(call REPORT,runs/real)
 
 .PHONY: reproduce

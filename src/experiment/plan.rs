@@ -16,7 +16,7 @@ pub(crate) const INDEPENDENT: &str = "IND";
 pub(crate) const PERMUTED: &str = "PERM";
 /// M_0 with heads and neurons permuted alone.
 pub(crate) const PERMUTED_INNER: &str = "PERM-inner";
-/// M_0 pre-trained on with more of the general corpus: an upgrade to nothing new.
+/// M_0 pre-trained on with the general corpus once more: an upgrade to nothing new.
 pub(crate) const PLACEBO: &str = "PLACEBO";
 /// The network before any pre-training.
 pub(crate) const UNTRAINED: &str = "untrained";

@@ -66,6 +66,29 @@ impl Card {
         Card::of_file(&Stored::open(path)?, path)
     }
 
+    /// Refuses a base of another layout or tokenizer.
+    fn check_fit(&self, base: &Version) -> Result<()> {
+        let layout = base.backbone.layout().fingerprint();
+        ensure!(
+            layout == self.base_layout,
+            "these {} weights for task {} were tuned on a model of another architecture or vocabulary (layout {}, this base {layout}): \
+             they can only move to a version of the same family",
+            self.method.name(),
+            self.task,
+            self.base_layout
+        );
+        let Some(tuned_with) = &self.tokenizer else { return Ok(()) };
+        let tokenizer = base.tokenizer.fingerprint()?;
+        ensure!(
+            tokenizer == *tuned_with,
+            "these {} weights for task {} were tuned with another tokenizer (fingerprint {tuned_with}, this base's is {tokenizer}): the same \
+             token ids mean other words to this base. Use a version whose tokenizer is the same",
+            self.method.name(),
+            self.task
+        );
+        Ok(())
+    }
+
     fn of_file(file: &Stored, path: &Path) -> Result<Card> {
         match file.metadata().get(KEY) {
             None => bail!(
@@ -116,25 +139,7 @@ impl Adapted {
 
     /// Refuses a base of another layout or tokenizer; says whether it is the one the weights were tuned on.
     pub fn check_base(&self, base: &Version) -> Result<bool> {
-        let layout = base.backbone.layout().fingerprint();
-        ensure!(
-            layout == self.card.base_layout,
-            "these {} weights for task {} were tuned on a model of another architecture or vocabulary (layout {}, this base {layout}): \
-             they can only move to a version of the same family",
-            self.card.method.name(),
-            self.card.task,
-            self.card.base_layout
-        );
-        if let Some(tuned_with) = &self.card.tokenizer {
-            let tokenizer = base.tokenizer.fingerprint()?;
-            ensure!(
-                tokenizer == *tuned_with,
-                "these {} weights for task {} were tuned with another tokenizer (fingerprint {tuned_with}, this base's is {tokenizer}): \
-                 the same token ids mean other words to this base. Use a version whose tokenizer is the same",
-                self.card.method.name(),
-                self.card.task
-            );
-        }
+        self.card.check_fit(base)?;
         Ok(base.fingerprint()? == self.card.base)
     }
 
@@ -194,12 +199,11 @@ impl Adapted {
                 specs.iter().filter_map(|spec| there.remove_entry(&spec.name)).collect();
             Theta::from_stored(Arc::new(layout), &file, &wanted, there.into_values().collect()).map(Some)
         };
+        card.check_fit(base).with_context(|| path.display().to_string())?;
         let moves_backbone = matches!(card.method, Method::Full | Method::Matching(_));
         let delta = fill(DELTA, if moves_backbone { architecture::backbone(config) } else { Vec::new() })?;
         let modules = fill(MODULES, architecture::module_tensors(config, &card.method)?)?;
         let head = fill(HEAD, architecture::classifier(config, card.labels.len()))?.context("there is no head")?;
-        let adapted = Adapted { backbone: delta.map(Delta::new), modules, head, card };
-        adapted.check_base(base).with_context(|| path.display().to_string())?;
-        Ok(adapted)
+        Ok(Adapted { backbone: delta.map(Delta::new), modules, head, card })
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::Family;
-use super::architecture::{Architecture, Positions};
+use super::architecture::{self, Architecture, Positions};
 use crate::files::{read_json, write_json};
 
 /// A Hugging Face configuration of an encoder, under BERT's and RoBERTa's names for the settings ([`EncoderConfig::load`] and
@@ -101,6 +101,17 @@ const STALE: [&str; 10] = [
     "auto_map",
 ];
 
+/// The family that an old file without `model_type` names among its `architectures`; RoBERTa where it names none.
+fn family_of_classes(fields: &Map<String, Value>) -> Result<Family> {
+    let class = fields.get("architectures").and_then(|classes| classes.get(0)).and_then(Value::as_str);
+    let Some(class) = class else { return Ok(Family::default()) };
+    let fitting = Family::ALL.into_iter().filter(|family| class.starts_with(family.architecture().class));
+    let family = fitting.max_by_key(|family| family.architecture().class.len());
+    family.with_context(|| {
+        format!("there is no model_type, and architectures names {class}, which is of no supported family")
+    })
+}
+
 /// More layers than this, in a file, are a mistake.
 const MOST_LAYERS: usize = 1_000;
 
@@ -156,10 +167,12 @@ impl EncoderConfig {
     /// The settings of a file, by our names for them.
     fn from_fields(mut fields: Map<String, Value>) -> Result<EncoderConfig> {
         let family = match fields.get("model_type") {
-            None | Some(Value::Null) => Family::default(),
+            None | Some(Value::Null) => family_of_classes(&fields)?,
             Some(Value::String(name)) => name.parse()?,
             Some(other) => bail!("model_type {other} is no name"),
         };
+        // What this family does not have is as its code in transformers has it, whatever a file says.
+        fields.retain(|name, _| !family.architecture().absent_settings.contains(&name.as_str()));
         fields.insert("model_type".to_string(), serde_json::to_value(family)?);
         for (theirs, ours) in family.architecture().settings {
             if let Some(value) = fields.remove(*theirs) {
@@ -223,6 +236,11 @@ impl EncoderConfig {
         }
     }
 
+    /// A hash of the names and shapes of the backbone's tensors: weights move between encoders that share it.
+    pub(crate) fn layout_fingerprint(&self) -> Result<String> {
+        Ok(architecture::layout(self, &architecture::backbone(self))?.fingerprint())
+    }
+
     /// The size of one attention head.
     pub fn head_size(&self) -> i64 {
         self.hidden_size / self.num_attention_heads
@@ -269,6 +287,13 @@ impl EncoderConfig {
         for p in dropout.into_iter().flatten() {
             ensure!((0.0..1.0).contains(&p), "a dropout probability of {p} is not in [0, 1)");
         }
+        let only = EncoderConfig::of(self.model_type).layer_norm_eps;
+        ensure!(
+            self.layer_norm_eps == only || !self.architecture().absent_settings.contains(&"layer_norm_eps"),
+            "layer_norm_eps is {}, but {} has no such setting: leave it at {only:e}",
+            self.layer_norm_eps,
+            self.model_type
+        );
         ensure!(self.layer_norm_eps > 0.0, "layer_norm_eps {} must be positive", self.layer_norm_eps);
         if self.hidden_act != "gelu" {
             bail!("hidden_act {:?} is not supported: the exact \"gelu\" is", self.hidden_act);

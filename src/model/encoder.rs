@@ -12,7 +12,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use tch::{Device, Kind, Tensor};
 
 use super::absorbed;
-use super::architecture::{Positions, adapter_places};
+use super::architecture::{ADAPTER_DOWN, ADAPTER_UP, Positions, adapter_places};
 use super::leaves::{Leaves, Weight};
 use super::method::{AdapterPosition, Method};
 use super::{EncoderConfig, Lora};
@@ -216,6 +216,8 @@ struct Embeddings {
     word: Weight,
     position: Tensor,
     token_type: Option<Tensor>,
+    /// Whether there is more than one type to tell apart.
+    reads_types: bool,
     norm: LayerNorm,
     dropout: f64,
     positions: Positions,
@@ -235,7 +237,7 @@ impl Embeddings {
                 Tensor::f_embedding(&self.position, &positions, self.pad_token_id, false, false)?
             }
         };
-        let types = match (&self.token_type, &tokens.token_types) {
+        let types = match (&self.token_type, tokens.token_types.as_ref().filter(|_| self.reads_types)) {
             (None, _) => None,
             (Some(table), None) => Some(table.f_select(0, 0)?), // (h)
             (Some(table), Some(types)) => {
@@ -453,8 +455,8 @@ impl Encoder {
         let adapters = |at: &str, which: usize| -> Result<Adapters> {
             let (Method::Adapter(adapter), Some(leaves)) = (method, modules) else { return Ok(Adapters::default()) };
             let name = format!("{at}.{}", adapter_places(config, adapter.position)[which]);
-            let down = Linear::new(leaves, &format!("{name}.down_proj"))?;
-            let adapter_here = Adapter { down, up: Linear::new(leaves, &format!("{name}.up_proj"))? };
+            let down = Linear::new(leaves, &format!("{name}.{ADAPTER_DOWN}"))?;
+            let adapter_here = Adapter { down, up: Linear::new(leaves, &format!("{name}.{ADAPTER_UP}"))? };
             Ok(match adapter.position {
                 AdapterPosition::InSublayer => Adapters { in_sublayer: Some(adapter_here), after_sublayer: None },
                 AdapterPosition::AfterSublayer => Adapters { in_sublayer: None, after_sublayer: Some(adapter_here) },
@@ -473,7 +475,7 @@ impl Encoder {
                 attention_output: SublayerOutput {
                     dense: linear(&at, names.attention_output)?,
                     norm: norm(format!("{at}.{}", names.attention_norm))?,
-                    dropout,
+                    dropout: if family.drops_attention_output { dropout } else { 0.0 },
                     adapters: adapters(&at, 0)?,
                 },
                 intermediate: linear(&at, names.intermediate)?,
@@ -492,6 +494,7 @@ impl Encoder {
                 word: backbone.weight(&table(names.words))?,
                 position: backbone.get(&table(names.positions))?,
                 token_type: names.token_types.map(|name| backbone.get(&table(name))).transpose()?,
+                reads_types: config.type_vocab_size > 1,
                 norm: norm(family.embedding(names.norm))?,
                 dropout,
                 positions: family.positions,

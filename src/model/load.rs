@@ -38,8 +38,10 @@ impl Version {
             false => folder.theta("masked-LM head", &head, &names[1], Vec::new())?,
             true => {
                 ensure!(
-                    !others.iter().any(|(other, _)| *other == OtherHead::Classifier),
-                    "{} holds a classifier ({}…) and no masked-LM head ({}…): its encoder is tuned for a task, and cannot be continued \
+                    !others
+                        .iter()
+                        .any(|(other, _)| [OtherHead::Classifier, OtherHead::QuestionAnswering].contains(other)),
+                    "{} holds the head of a task (a classifier is {}…) and no masked-LM head ({}…): its encoder is tuned for a task, and cannot be continued \
                      as a masked language model. Import the model that it was tuned from",
                     folder.stored.source().display(),
                     config.architecture().classifier.out,
@@ -123,8 +125,11 @@ impl Folder {
     /// Tells what was made anew and what was left out.
     fn say(&self, others: &[(OtherHead, usize)]) {
         let left_out = others.iter().map(|(what, count)| format!("its {what} was left out ({count} tensors)"));
+        // The end of the path says which file it is, and is the same on every machine.
+        let place = self.stored.source().components().rev().take(2).map(|part| part.as_os_str().to_string_lossy());
+        let place = place.collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("/");
         for note in self.notes.iter().cloned().chain(left_out) {
-            say(&format!("note: {}: {note}", self.stored.source().display()));
+            say(&format!("note: {place}: {note}"));
         }
     }
 }

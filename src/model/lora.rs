@@ -3,6 +3,7 @@
 use anyhow::Result;
 use tch::Tensor;
 
+use super::architecture::{LORA_A, LORA_B};
 use super::encoder::{Pass, linear};
 use super::leaves::{Leaves, Weight};
 use super::method::LoraConfig;
@@ -18,7 +19,7 @@ pub(crate) struct Lora {
 impl Lora {
     /// The update of the linear map `name`, or nothing where that map is not a target.
     pub fn new(leaves: &Leaves, name: &str, config: &LoraConfig) -> Result<Option<Lora>> {
-        let (a, b) = (format!("{name}.lora_A.weight"), format!("{name}.lora_B.weight"));
+        let (a, b) = (format!("{name}.{LORA_A}"), format!("{name}.{LORA_B}"));
         if !leaves.contains(&a) {
             return Ok(None);
         }

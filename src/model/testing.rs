@@ -20,7 +20,8 @@ pub fn version() -> Result<Version> {
 pub fn version_of(family: Family) -> Result<Version> {
     let tokenizer = Tokenizer::word_level(&["a", "b", "c", "d", "e", "f", "g", "h"])?;
     let tiny = EncoderConfig::tiny(tokenizer.vocab_size() as i64, 32, 12);
-    let config = EncoderConfig { model_type: family, initializer_range: 0.2, ..tiny };
+    let layer_norm_eps = if family == Family::Distilbert { 1e-12 } else { tiny.layer_norm_eps };
+    let config = EncoderConfig { model_type: family, initializer_range: 0.2, layer_norm_eps, ..tiny };
     let mut version = Version::new(&config, &tokenizer, 1)?;
     add_noise(&mut version.backbone, 0.2, 1.0, |_| true)?;
     add_noise(&mut version.lm_head, 0.2, 2.0, |_| true)?;

@@ -41,7 +41,7 @@ impl Version {
     }
 
     /// Writes the folder that [`Version::load`] and `…ForMaskedLM.from_pretrained` of its family read, each file atomically and
-    /// `config.json` last.
+    /// `config.json` last. A pooler comes along: `BertForMaskedLM` passes it over, `BertModel` and classifiers begin with it.
     pub fn save(&self, folder: impl AsRef<Path>) -> Result<()> {
         let folder = folder.as_ref();
         let mut parts = vec![("", &self.backbone), ("", &self.lm_head)];

@@ -24,6 +24,7 @@ const PIECE: usize = 1 << 22;
 pub struct Stored {
     source: PathBuf,
     files: Vec<File>,
+    paths: Vec<PathBuf>,
     tensors: BTreeMap<String, StoredTensor>,
     metadata: BTreeMap<String, String>,
 }
@@ -73,8 +74,8 @@ impl Stored {
             ensure!(
                 !folder.join(pickled).exists(),
                 "{0} holds only {pickled}, which this program does not read. Convert it once, in Python: \
-                 from transformers import AutoModel; AutoModel.from_pretrained({0:?}).save_pretrained({0:?}) \
-                 (AutoModelForMaskedLM keeps a masked-LM head)",
+                 from transformers import AutoModelForMaskedLM as M; M.from_pretrained({0:?}).save_pretrained({0:?}) \
+                 (AutoModelForSequenceClassification for a classifier)",
                 folder.display()
             );
         }
@@ -120,7 +121,13 @@ impl Stored {
     }
 
     fn empty(source: &Path) -> Stored {
-        Stored { source: source.to_path_buf(), files: Vec::new(), tensors: BTreeMap::new(), metadata: BTreeMap::new() }
+        Stored {
+            source: source.to_path_buf(),
+            files: Vec::new(),
+            paths: Vec::new(),
+            tensors: BTreeMap::new(),
+            metadata: BTreeMap::new(),
+        }
     }
 
     /// Reads the header of one more file.
@@ -147,6 +154,7 @@ impl Stored {
         }
         self.metadata.extend(header.metadata().clone().unwrap_or_default());
         self.files.push(file);
+        self.paths.push(path.to_path_buf());
         Ok(())
     }
 
@@ -178,19 +186,34 @@ impl Stored {
         Ok(target)
     }
 
-    /// Reads one tensor over the numbers of another of its shape, converted where kinds differ.
-    fn read_into(&self, name: &str, target: &Tensor) -> Result<()> {
+    /// Reads one tensor over the numbers of another of its shape, converted where kinds differ; says whether all of them are finite.
+    fn read_into(&self, name: &str, target: &Tensor) -> Result<bool> {
+        let (flat, mut done, mut finite) = (target.f_view([-1])?, 0, true);
+        self.each_piece(name, |numbers| {
+            let count = numbers.size1()?;
+            let mut place = flat.f_narrow(0, done, count)?;
+            tch::no_grad(|| place.f_copy_(numbers))?;
+            finite &= !numbers.is_floating_point() || bool::try_from(place.f_isfinite()?.f_all()?)?;
+            done += count;
+            Ok(true)
+        })?;
+        Ok(finite)
+    }
+
+    /// Hands the numbers of a tensor on, a few megabytes at a time, while `take` asks for more.
+    fn each_piece(&self, name: &str, mut take: impl FnMut(&Tensor) -> Result<bool>) -> Result<()> {
         let tensor = self.find(name)?;
         let failed = || format!("cannot load tensor {name} from {}", self.source.display());
         let kind = kind_of(tensor.dtype).with_context(failed)?;
-        let flat = target.f_view([-1])?;
-        let (size, mut piece, mut done) = (kind.elt_size_in_bytes() as u64, Vec::new(), 0);
+        let (size, mut piece, mut done) = (kind.elt_size_in_bytes(), Vec::new(), 0);
         while done < tensor.bytes {
             piece.resize(PIECE.min((tensor.bytes - done) as usize), 0);
             self.files[tensor.file].read_exact_at(&mut piece, tensor.start + done).with_context(failed)?;
-            let numbers = Tensor::f_from_data_size(&piece, &[(piece.len() as u64 / size) as i64], kind)?;
-            let mut place = flat.f_narrow(0, (done / size) as i64, numbers.size1()?)?;
-            tch::no_grad(|| place.f_copy_(&numbers)).with_context(failed)?;
+            let numbers =
+                Tensor::f_from_data_size(&piece, &[(piece.len() / size) as i64], kind).with_context(failed)?;
+            if !take(&numbers).with_context(failed)? {
+                return Ok(());
+            }
             done += piece.len() as u64;
         }
         Ok(())
@@ -199,7 +222,24 @@ impl Stored {
     /// Whether two tensors are the same numbers.
     pub(crate) fn same(&self, one: &str, other: &str) -> Result<bool> {
         let (a, b) = (self.find(one)?, self.find(other)?);
-        Ok(a.shape == b.shape && self.read(one)?.f_equal(&self.read(other)?)?)
+        if a.shape != b.shape || a.dtype != b.dtype {
+            return Ok(false);
+        }
+        let (size, mut done, mut same, mut piece) = (b.bytes, 0_u64, true, Vec::new());
+        self.each_piece(one, |numbers| {
+            let bytes = (numbers.numel() * numbers.kind().elt_size_in_bytes()) as u64;
+            piece.resize(bytes as usize, 0);
+            self.files[b.file].read_exact_at(&mut piece, b.start + done)?;
+            same = Tensor::f_from_data_size(&piece, &numbers.size(), numbers.kind())?.f_equal(numbers)?;
+            done += bytes;
+            Ok(same && done < size)
+        })?;
+        Ok(same)
+    }
+
+    /// The files: one, or the shards in the order of their names.
+    pub fn paths(&self) -> &[PathBuf] {
+        &self.paths
     }
 }
 
@@ -308,22 +348,19 @@ impl Theta {
         let misfit = Misfit::of(&layout, stored, names, unexpected);
         ensure!(misfit.is_none(), "{} does not fit; nothing was loaded:{misfit}", stored.source.display());
         let theta = Theta::zeros(layout, tch::Device::Cpu)?;
+        let mut broken = Vec::new();
         for (ours, theirs) in names {
-            stored.read_into(theirs, &theta.view(ours)?)?;
+            if !stored.read_into(theirs, &theta.view(ours)?)? {
+                broken.push(theirs.as_str());
+            }
         }
-        if !theta.is_finite()? {
-            let broken = theta.layout().entries().iter().map(|entry| {
-                let finite = bool::try_from(theta.view(&entry.name)?.f_isfinite()?.f_all()?)?;
-                Ok((!finite).then(|| names[&entry.name].as_str()))
-            });
-            let broken: Vec<&str> = broken.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
-            bail!(
-                "{} holds NaN or infinity in {} tensors ({}): the weights are ruined, fetch or train them again",
-                stored.source.display(),
-                broken.len(),
-                few(&broken)
-            );
-        }
+        ensure!(
+            broken.is_empty(),
+            "{} holds NaN or infinity in {} tensors ({}): the weights are ruined, fetch or train them again",
+            stored.source.display(),
+            broken.len(),
+            few(&broken)
+        );
         Ok(theta)
     }
 }

@@ -22,7 +22,7 @@ pub fn reproduce(profile: &Profile, place: Compute, out: &Path) -> Result<Report
     let experiment = perform(profile, place, out)?;
     let run = Report {
         device: device_name(place.device),
-        precision: profile.precision.resolve(place.device).to_string(),
+        precision: experiment.profile.precision.resolve(place.device).to_string(),
         threads: place.threads,
         ..Report::default()
     };
@@ -78,13 +78,20 @@ fn notes(experiment: &Experiment) -> Vec<String> {
          chosen on dev, and C4a counts updates by the dev score; every other judgement is made on test."
             .to_string(),
     );
-    let independent = match experiment.profile.independent {
-        true => " M_IND has M_0's data and budget, but another initialisation and order.",
-        false => "",
+    let independent = match (experiment.profile.independent, experiment.profile.starts_from()) {
+        (false, _) => "",
+        (true, None) => " M_IND has M_0's data and budget, but another initialisation and order.",
+        (true, Some(_)) => " M_IND has M_0's data and budget, but another encoder as its start.",
+    };
+    let untrained = match experiment.profile.starts_from() {
+        None => "The untrained network has M_0's initial weights.",
+        Some(_) => {
+            "M_0 starts from a pre-trained encoder, the same for every lineage; what that has read before is unknown, and may have been \
+             among these texts. The untrained network has its shape, and weights drawn anew."
+        }
     };
     notes.push(format!(
-        "M_PERM is M_0 in other coordinates: it computes the same function and shares none of them. The untrained network has M_0's initial \
-         weights.{independent}"
+        "M_PERM is M_0 in other coordinates: it computes the same function and shares none of them. {untrained}{independent}"
     ));
     let commits = experiment.results.commits();
     if commits.iter().any(|(of, _)| *of != commit()) {

@@ -44,7 +44,7 @@ pub struct PretrainConfig {
 }
 
 /// How a fresh masked-LM head is trained alone, so that it does not pull at the encoder while it knows nothing. Whatever is not said
-/// here is as in the pre-training that follows.
+/// here is as in the pre-training that follows, but that its learning rate rises over a tenth of these updates at most.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HeadWarmup {
@@ -146,7 +146,7 @@ pub fn pretrain(
 }
 
 /// As [`pretrain`], and shows `observe` the version that has been reached after each of these numbers of updates: the inside of
-/// an upgrade. 0 is the base itself. The training is the same to the bit.
+/// an upgrade. 0 is the base itself, its head warmed up where that was asked for. The training is the same to the bit.
 #[allow(clippy::too_many_arguments, reason = "pretrain and what it is watched by")]
 pub fn pretrain_observed(
     base: &Version,

@@ -87,7 +87,7 @@ struct Spec {
     #[arg(long)]
     head_steps: Option<usize>,
     /// Their learning rate [default: 0.001]
-    #[arg(long)]
+    #[arg(long, requires = "head_steps")]
     head_learning_rate: Option<f64>,
     /// Updates between checkpoints; 0 writes none [default: 500]
     #[arg(long)]

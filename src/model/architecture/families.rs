@@ -28,6 +28,7 @@ pub(super) const ROBERTA: Architecture = Architecture {
     embeddings: BERT_EMBEDDINGS,
     layers: "encoder.layer",
     layer: BERT_LAYER,
+    drops_attention_output: true,
     masked_lm: MaskedLm {
         dense: "lm_head.dense",
         norm: "lm_head.layer_norm",
@@ -87,6 +88,7 @@ pub(super) const DISTILBERT: Architecture = Architecture {
         output: "ffn.lin2",
         output_norm: "output_layer_norm",
     },
+    drops_attention_output: false,
     masked_lm: MaskedLm {
         dense: "vocab_transform",
         norm: "vocab_layer_norm",

@@ -15,7 +15,7 @@ use std::str::FromStr;
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use modules::{adapter_places, is_output, module_tensors};
+pub(crate) use modules::{ADAPTER_DOWN, ADAPTER_UP, LORA_A, LORA_B, adapter_places, is_output, module_tensors};
 pub(crate) use names::{Named, OtherHead};
 pub(crate) use tensors::{
     Axis, LinearMap, Role, TensorSpec, backbone, classifier, layout, linear_maps, masked_lm, pooler,
@@ -95,6 +95,8 @@ pub(crate) struct Architecture {
     pub layers: &'static str,
     /// What is in a layer, below its number.
     pub layer: Layer,
+    /// Whether dropout stands behind attention, as it does behind the feed-forward map.
+    pub drops_attention_output: bool,
     /// The masked-LM head.
     pub masked_lm: MaskedLm,
     /// The classification head.

@@ -8,12 +8,16 @@ use super::tensors::linear;
 use super::{Axis, LinearMap, Role, TensorSpec, linear_maps};
 use crate::params::Part;
 
-/// The last of an adapter's maps, and of a LoRA update's: what they add to the network is linear in them.
-const OUTPUTS: [&str; 2] = [".up_proj.", ".lora_B."];
+/// An adapter's maps, below its name.
+pub(crate) const ADAPTER_DOWN: &str = "down_proj";
+pub(crate) const ADAPTER_UP: &str = "up_proj";
+/// The matrices of a LoRA update, below the name of the map that it updates.
+pub(crate) const LORA_A: &str = "lora_A.weight";
+pub(crate) const LORA_B: &str = "lora_B.weight";
 
-/// Whether a module's tensor belongs to its last linear map.
+/// Whether a module's tensor belongs to its last linear map: what the module adds to the network is linear in it.
 pub(crate) fn is_output(name: &str) -> bool {
-    OUTPUTS.iter().any(|part| name.contains(part))
+    name.ends_with(LORA_B) || name.rsplit('.').nth(1) == Some(ADAPTER_UP)
 }
 
 /// The adapters' names inside a layer: behind attention, behind the feed-forward sublayer.
@@ -42,8 +46,8 @@ pub(crate) fn module_tensors(config: &EncoderConfig, method: &Method) -> Result<
             for layer in 0..config.num_hidden_layers {
                 let (prefix, part) = (config.architecture().layer_prefix(layer), Part::Layer(layer));
                 for place in adapter_places(config, adapter.position) {
-                    specs.extend(linear(format!("{prefix}.{place}.down_proj"), part, inside, Axis::Hidden));
-                    specs.extend(linear(format!("{prefix}.{place}.up_proj"), part, Axis::Hidden, inside));
+                    specs.extend(linear(format!("{prefix}.{place}.{ADAPTER_DOWN}"), part, inside, Axis::Hidden));
+                    specs.extend(linear(format!("{prefix}.{place}.{ADAPTER_UP}"), part, Axis::Hidden, inside));
                 }
             }
         }
@@ -62,13 +66,13 @@ pub(crate) fn module_tensors(config: &EncoderConfig, method: &Method) -> Result<
                 let (prefix, part) = (config.architecture().layer_prefix(layer), Part::Layer(layer));
                 for map in maps.iter().filter(|map| lora.targets.iter().any(|target| map.is_target(target))) {
                     let matrix = |end: &str, writes, reads| TensorSpec {
-                        name: format!("{prefix}.{}.{end}.weight", map.name),
+                        name: format!("{prefix}.{}.{end}", map.name),
                         role: Role::Weight,
                         part,
                         axes: vec![writes, reads],
                     };
-                    specs.push(matrix("lora_A", inside, map.reads));
-                    specs.push(matrix("lora_B", map.writes, inside));
+                    specs.push(matrix(LORA_A, inside, map.reads));
+                    specs.push(matrix(LORA_B, map.writes, inside));
                 }
             }
         }

@@ -24,7 +24,7 @@ pub(super) fn compatibility(evidence: &Evidence) -> Result<Table> {
         "{} Test accuracy of Δ_0, tuned on M_0, applied to every version without any training; chance is the majority class. M_PERM is M_0 in \
          other coordinates (M_PERM-inner: heads and neurons alone){}.",
         evidence.basis(),
-        evidence.plan.placebo().map_or("", |_| "; M_PLACEBO is M_0 pre-trained on with more of the general corpus")
+        evidence.plan.placebo().map_or("", |_| "; M_PLACEBO is M_0 pre-trained on with the general corpus once more")
     );
     let mut table = Table::new("compatibility", "Outdated weights on newer versions", columns).caption(caption);
     let tasks = evidence.tasks();

@@ -195,7 +195,9 @@ impl Settings {
         let decoder = decoder.filter_map(|(id, token)| Some((id.parse().ok()?, described(token, false)?)));
         let mut tokens: Vec<(u64, AddedToken)> = listed.chain(decoder).collect();
         tokens.sort_by_key(|(id, _)| *id);
+        let special = self.more_specials();
         for (id, token) in tokens {
+            let token = if special.contains(&token.content) { AddedToken::from(token.content, true) } else { token };
             if inner.token_to_id(&token.content).is_none() {
                 let added = token.clone();
                 if added.special {
@@ -212,6 +214,15 @@ impl Settings {
             );
         }
         Ok(())
+    }
+}
+
+impl Settings {
+    /// The texts of special tokens beyond the usual ones.
+    fn more_specials(&self) -> Vec<String> {
+        let named = ["additional_special_tokens", "extra_special_tokens"].into_iter();
+        let lists = named.filter_map(|key| self.fields.get(key)?.as_array());
+        lists.flatten().filter_map(|token| Some(described(token, true)?.content)).collect()
     }
 }
 
@@ -270,8 +281,20 @@ mod tests {
             settings.replace("[BEGIN]", "[CLS]").replace("\"9\"", "\"2\"").replace("10", "9"),
         )?;
         let tokenizer = Tokenizer::load_folder(folder.path())?;
+        assert_eq!(tokenizer.special_ids(), [0, 1, 2, 3, 4]);
         assert_eq!(tokenizer.encode("Haus neu Ein", None, 16)?.ids, [2, 7, 9, 1, 3]);
         assert_eq!(tokenizer.encode("Haus neu haus", None, 4)?.ids, [2, 9, 8, 3], "cut at the left");
+        Ok(())
+    }
+
+    #[test]
+    fn a_token_added_as_special_by_an_old_folder_is_special() -> Result<()> {
+        let added = ("added_tokens.json", r#"{"[ENT]": 9, "neu": 10}"#);
+        let map = ("special_tokens_map.json", r#"{"additional_special_tokens": ["[ENT]"]}"#);
+        let folder = folder(&[("vocab.txt", WORDS), added, map])?;
+        let tokenizer = Tokenizer::load_folder(folder.path())?;
+        assert_eq!(tokenizer.special_ids(), [0, 1, 2, 3, 4, 9]);
+        assert_eq!(tokenizer.encode("haus [ENT] neu", None, 16)?.ids, [2, 8, 9, 10, 3]);
         Ok(())
     }
 

@@ -135,12 +135,12 @@ impl Tokenizer {
         Self::from_inner(inner)
     }
 
-    /// What tells this tokenizer from others: a hash of its `tokenizer.json`, 16 hex digits. Equal fingerprints give equal ids.
+    /// What tells this tokenizer from others: a hash of its `tokenizer.json` and of the end at which it cuts, 16 hex digits. Equal fingerprints give equal ids.
     pub fn fingerprint(&self) -> Result<String> {
         if let Some(known) = self.fingerprint.get() {
             return Ok(known.clone());
         }
-        let hash = Sha256::digest(self.to_json()?);
+        let hash = Sha256::digest(format!("{}{}", self.to_json()?, self.cut_at.as_ref()));
         let fingerprint: String = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
         Ok(self.fingerprint.get_or_init(|| fingerprint).clone())
     }
