@@ -471,6 +471,9 @@ fn a_pre_trained_encoder_is_continued_upgraded_once_and_judged_beside_a_placebo(
     let source = EncoderSource { encoder: at("encoder"), other: None };
     (profile.model, profile.placebo, profile.independent) = (Beginning::Encoder(source), true, false);
     (profile.twice, profile.variants) = (false, false);
+    // Whole texts, so that there is something to learn.
+    (profile.initial.max_length, profile.upgrade.max_length) = (64, 64);
+    (profile.methods[0].full_data.max_length, profile.methods[0].few_shot.max_length) = (64, 64);
     profile.initial.head_warmup = Some(HeadWarmup { steps: 20, learning_rate: 5e-3 });
     let Source::Folder(texts) = &mut profile.source else { anyhow::bail!("real texts") };
     texts.vocab_size = None;

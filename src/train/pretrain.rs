@@ -353,7 +353,7 @@ mod tests {
         };
         let mut optimizer_is_fresh = run(40, 1, None)?;
         let losses: Vec<f64> = optimizer_is_fresh.head_losses.iter().map(|point| point.loss).collect();
-        assert!(losses.len() == 4 && losses[3] < 0.8 * losses[0], "{losses:?}");
+        assert!(losses.len() == 4 && losses.is_sorted_by(|a, b| a > b) && losses[3] < 0.9 * losses[0], "{losses:?}");
         assert!(run(0, 1, None)?.head_losses.is_empty());
         // One update later the encoder has moved by no more than one update moves it.
         let moved = (&optimizer_is_fresh.version.backbone - &version.backbone)?.norm()?;
