@@ -5,6 +5,7 @@ mod support;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
 use recyclable::analysis::{CurveConfig, PlaneConfig};
@@ -25,6 +26,13 @@ use recyclable::text::{Corpus, Tokenizer, World, WorldConfig};
 use recyclable::train::{HeadWarmup, Optimisation};
 use serde_json::Value;
 use tch::Device;
+
+/// One at a time: the number of threads that products are split over is the process's, and so, by rounding, are the numbers compared here.
+static TURN: Mutex<()> = Mutex::new(());
+
+fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Two tasks of an easy world, two seeds, a network small enough for a test.
 fn toy() -> Profile {
@@ -88,6 +96,7 @@ fn timeless(out: &Path) -> Result<Results> {
 
 #[test]
 fn a_run_judges_every_claim_it_can_and_a_resumed_run_finds_the_same() -> Result<()> {
+    let _turn = turn();
     let folder = tempfile::tempdir()?;
     let out = folder.path().join("run");
     reproduce(&toy(), place(), &out)?;
@@ -342,6 +351,7 @@ fn study_on_the_command_line(out: &Path) -> Result<()> {
 
 #[test]
 fn two_dials_of_the_world_are_swept_and_the_sweep_is_resumed() -> Result<()> {
+    let _turn = turn();
     let folder = tempfile::tempdir()?;
     let out = folder.path().join("sweep");
     let config = SweepConfig {
@@ -412,6 +422,7 @@ fn toy_on_files(data: &Path) -> Result<Profile> {
 
 #[test]
 fn on_real_text_a_bootstrap_over_test_texts_stands_beside_what_it_is_of() -> Result<()> {
+    let _turn = turn();
     let folder = tempfile::tempdir()?;
     let profile = toy_on_files(&folder.path().join("data"))?;
     let report = reproduce(&profile, place(), &folder.path().join("run"))?;
@@ -464,6 +475,7 @@ fn bare_encoder(folder: &Path, data: &Path) -> Result<()> {
 
 #[test]
 fn a_pre_trained_encoder_is_continued_upgraded_once_and_judged_beside_a_placebo() -> Result<()> {
+    let _turn = turn();
     let folder = tempfile::tempdir()?;
     let at = |name: &str| folder.path().join(name);
     let mut profile = toy_on_files(&at("data"))?;
@@ -505,6 +517,7 @@ fn a_pre_trained_encoder_is_continued_upgraded_once_and_judged_beside_a_placebo(
 
 #[test]
 fn seeds_and_lineages_are_added_to_a_run_and_three_lineages_make_them_the_unit() -> Result<()> {
+    let _turn = turn();
     let folder = tempfile::tempdir()?;
     let mut profile = Profile { variants: false, twice: false, rates: vec![1.0], ..toy() };
     profile.tasks.truncate(1);
@@ -546,6 +559,7 @@ fn seeds_and_lineages_are_added_to_a_run_and_three_lineages_make_them_the_unit()
 
 #[test]
 fn a_folder_with_something_else_in_it_is_left_alone() -> Result<()> {
+    let _turn = turn();
     let folder = tempfile::tempdir()?;
     std::fs::write(folder.path().join("thesis.tex"), "precious")?;
     let error = format!("{:#}", reproduce(&toy(), place(), folder.path()).err().context("must be refused")?);
