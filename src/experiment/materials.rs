@@ -165,7 +165,7 @@ fn from_folder(source: &FolderSource, profile: &Profile) -> Result<Materials> {
     documents.extend(others.iter().flat_map(|corpus| corpus.by_hash(HELD_OUT, boundary).documents));
     let initial = Corpus::new(format!("{} and others", source.initial), documents)?;
     let (tokenizer, encoders) = match (profile.starts_from(), source.vocab_size) {
-        (Some(encoder), _) => (Tokenizer::load_folder(&encoder.encoder)?, fingerprints_of(encoder)?),
+        (Some(encoder), _) => read_encoders(encoder)?,
         (None, size) => (Tokenizer::train_bpe(initial.iter(), size.context("vocab_size is missing")?)?, Inputs::new()),
     };
     let names = profile.tasks.iter().map(|task| &task.name).chain(profile.sources.iter().map(|other| &other.task));
@@ -183,14 +183,15 @@ fn from_folder(source: &FolderSource, profile: &Profile) -> Result<Materials> {
     })
 }
 
-/// Fingerprints of weights, configuration and tokenizer of the encoders that a run starts from.
+/// The tokenizer of the encoder that a run starts from, and fingerprints of weights, configuration and tokenizer of it and of the independent
+/// one.
 ///
 /// Errors where one cannot be read, and where the independent one is of another shape or tokenizer.
-fn fingerprints_of(source: &EncoderSource) -> Result<Inputs> {
-    let of = |what: &str, folder: &Path| -> Result<Inputs> {
+fn read_encoders(source: &EncoderSource) -> Result<(Tokenizer, Inputs)> {
+    let of = |what: &str, folder: &Path, tokenizer: &Tokenizer| -> Result<Inputs> {
         let mut prints = Inputs::from([
             (format!("{what}: config.json"), fingerprint(folder.join("config.json"))?),
-            (format!("{what}: tokenizer"), Tokenizer::load_folder(folder)?.fingerprint()?),
+            (format!("{what}: tokenizer"), tokenizer.fingerprint()?),
         ]);
         for path in Stored::open_folder(folder)?.paths() {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -198,20 +199,20 @@ fn fingerprints_of(source: &EncoderSource) -> Result<Inputs> {
         }
         Ok(prints)
     };
-    let mut prints = of("encoder", &source.encoder)?;
+    let tokenizer = Tokenizer::load_folder(&source.encoder)?;
+    let mut prints = of("encoder", &source.encoder, &tokenizer)?;
     if let Some(other) = &source.other {
-        let others = of("other encoder", other)?;
+        let theirs = Tokenizer::load_folder(other)?;
         let layout = |folder: &Path| EncoderConfig::load(folder.join("config.json"))?.layout_fingerprint();
         ensure!(
-            layout(&source.encoder)? == layout(other)?
-                && prints.get("encoder: tokenizer") == others.get("other encoder: tokenizer"),
+            layout(&source.encoder)? == layout(other)? && tokenizer.fingerprint()? == theirs.fingerprint()?,
             "{} and {} differ in shape, vocabulary or tokenizer: an independent model has those of the encoder",
             source.encoder.display(),
             other.display()
         );
-        prints.extend(others);
+        prints.extend(of("other encoder", other, &theirs)?);
     }
-    Ok(prints)
+    Ok((tokenizer, prints))
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ const PROFILE: &str = "profile.json";
 /// Where a run keeps the fingerprints of its texts.
 const INPUTS: &str = "inputs.json";
 /// What `auto` became when the run began.
-const PRECISION: &str = "precision.json";
+pub(super) const PRECISION: &str = "precision.json";
 /// Where a run counts its time over interruptions.
 const CLOCK: &str = "clock.json";
 

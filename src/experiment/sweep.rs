@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::compute::Compute;
 use super::lineages::Site;
 use super::materials::Materials;
-use super::perform::{Clock, Experiment, measure, pretrain_sites};
+use super::perform::{Clock, Experiment, PRECISION, measure, pretrain_sites, settled};
 use super::plan::{DataPlan, Scope};
 use super::profile::{MethodPlan, Profile, Source};
 use super::run_folder::Inputs;
@@ -96,8 +96,9 @@ pub fn sweep(profile: &Profile, config: &SweepConfig, place: Compute, out: &Path
     config.validate()?;
     let profile = swept(profile, config)?;
     profile.validate()?;
-    let settings = settings(&profile, config)?;
     check_folder(&profile, config, out)?;
+    let settled = settled(&profile, place, out)?;
+    let settings = settings(&settled, config)?;
     let sites = settings.iter().map(|setting| {
         let materials = Materials::of(&setting.plan.profile)?;
         let first = materials.upgrades.first().context("the world has no upgrade")?;
@@ -114,11 +115,12 @@ pub fn sweep(profile: &Profile, config: &SweepConfig, place: Compute, out: &Path
     });
     let sites = sites.collect::<Result<Vec<_>>>()?;
     write_json(out.join(MARKER), &(config, &profile))?;
+    write_json(out.join(PRECISION), &settled.precision)?;
     let sites =
         sites.into_iter().map(|(plan, materials)| Site::open(plan, materials, out)).collect::<Result<Vec<_>>>()?;
     let clock = Clock::start(out)?;
     share_versions(&sites, place)?;
-    let experiment = measure(&profile, &sites, place, out, &clock)?;
+    let experiment = measure(&settled, &sites, place, out, &clock)?;
     Ok(Sweep { config: config.clone(), experiment, settings })
 }
 

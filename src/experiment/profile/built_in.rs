@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use super::{
     Beginning, FewShotPlan, FolderSource, FurtherWorlds, Limits, MethodPlan, ModelSize, OtherSource, PilotPlan,
-    Profile, Source, TaskPlan,
+    Profile, Source, Study, TaskPlan,
 };
 use crate::device::Precision;
 use crate::model::{AdapterConfig, Method};
@@ -129,7 +129,7 @@ impl Profile {
             packing: true,
             ..PretrainConfig::default()
         };
-        let task = |name: &str, targets: &[usize]| TaskPlan { name: name.to_string(), targets: targets.to_vec() };
+        let study = Study::four_domains();
         let sizes = TuningSizes {
             max_length: 64,
             full_steps: 300,
@@ -142,21 +142,16 @@ impl Profile {
             name: "text".to_string(),
             source: Source::Folder(FolderSource {
                 folder: folder.to_path_buf(),
-                initial: "news".to_string(),
+                initial: study.initial,
                 initial_share: 0.3,
-                upgrades: ["bio", "rev", "cs"].map(str::to_string).to_vec(),
+                upgrades: study.upgrades,
                 vocab_size: Some(4_096),
             }),
             model: Beginning::Untrained(SMALL),
             initial: pretraining(4_000, 200),
             upgrade: pretraining(1_000, 50),
-            tasks: vec![
-                task("chemprot", &[1]),
-                task("rt_polarity", &[1, 2]),
-                task("acl_arc", &[1, 3]),
-                task("ag_news", &[1]),
-            ],
-            sources: vec![OtherSource { task: "ag_news".to_string(), relation: "different".to_string() }],
+            tasks: study.tasks,
+            sources: study.sources,
             methods: sizes.methods(),
             few_shot: FewShotPlan { shots: 32, ..FewShotPlan::default() },
             pilot: PilotPlan::default(),
