@@ -11,7 +11,7 @@ use recyclable::stats::t_interval;
 use recyclable::text::TokenBatch;
 use recyclable::train::{Schedule, accuracy, macro_f1};
 use serde_json::Value;
-use support::{Golden, golden, relative_error};
+use support::{Golden, compare_gradients, golden, relative_error};
 use tch::{Device, Kind, Tensor};
 
 const CASES: [&str; 6] = ["odd", "one-type", "missing-fields", "decoder-bias", "lm-head-bias", "old-checkpoint"];
@@ -25,21 +25,6 @@ fn load(case: &str) -> Result<(Version, Golden)> {
 fn tokens(golden: &Golden, name: &str) -> Result<TokenBatch> {
     let attention_mask = golden.find(&format!("{name}.attention_mask")).map(|mask| mask.to_kind(Kind::Bool));
     Ok(TokenBatch { input_ids: golden.get(&format!("{name}.input_ids"))?, attention_mask, token_types: None })
-}
-
-/// Compares gradients by name, both ways: no parameter of theirs may be absent. Gradients that are zero but for rounding
-/// (that of the key's bias always is) are measured against the largest gradient of all.
-fn compare_gradients(golden: &Golden, prefix: &str, ours: Vec<(String, Tensor)>) -> Result<()> {
-    let theirs = golden.below(prefix);
-    let mut names: Vec<_> = ours.iter().map(|(name, _)| name.clone()).collect();
-    names.sort();
-    assert_eq!(names, theirs, "{prefix}");
-    let largest = |name: &String| Ok(f64::try_from(golden.get(&format!("{prefix}/{name}"))?.abs().max())?);
-    let scale = theirs.iter().map(largest).collect::<Result<Vec<_>>>()?.into_iter().fold(0.0, f64::max);
-    for (name, gradient) in ours {
-        golden.compare(&format!("{prefix}/{name}"), &gradient, None, 1e-2 * scale)?;
-    }
-    Ok(())
 }
 
 #[test]

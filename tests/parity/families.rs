@@ -8,9 +8,9 @@ use recyclable::files::read_json;
 use recyclable::model::{Model, Version};
 use recyclable::text::{TokenBatch, Tokenizer};
 use serde_json::Value;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind};
 
-use super::support::{Golden, python, run_python};
+use super::support::{Golden, compare_gradients, python, run_python};
 
 const FAMILIES: [&str; 5] = ["roberta", "xlm-roberta", "camembert", "bert", "distilbert"];
 
@@ -25,20 +25,6 @@ fn made(what: &str) -> Result<Option<tempfile::TempDir>> {
 fn tokens(golden: &Golden) -> Result<TokenBatch> {
     let attention_mask = Some(golden.get("attention_mask")?.to_kind(Kind::Bool));
     Ok(TokenBatch { input_ids: golden.get("input_ids")?, attention_mask, token_types: golden.find("token_type_ids") })
-}
-
-/// Gradients by name, both ways; those that are zero but for rounding are measured against the largest of all.
-fn compare_gradients(golden: &Golden, ours: Vec<(String, Tensor)>) -> Result<()> {
-    let theirs = golden.below("grad");
-    let mut names: Vec<_> = ours.iter().map(|(name, _)| name.clone()).collect();
-    names.sort();
-    assert_eq!(names, theirs);
-    let largest = |name: &String| Ok(f64::try_from(golden.get(&format!("grad/{name}"))?.abs().max())?);
-    let scale = theirs.iter().map(largest).collect::<Result<Vec<_>>>()?.into_iter().fold(0.0, f64::max);
-    for (name, gradient) in ours {
-        golden.compare(&format!("grad/{name}"), &gradient, None, 1e-2 * scale)?;
-    }
-    Ok(())
 }
 
 /// Hidden states, attention, scores, loss and every gradient of the masked language model in a folder.
@@ -58,7 +44,7 @@ fn compare_masked_lm(folder: &Path) -> Result<Version> {
     let logits = model.mlm_logits(&tokens, Some(&positions))?; // (m, vocabulary)
     let loss = logits.cross_entropy_for_logits(&labels.index_select(0, &positions));
     golden.compare("loss", &loss, None, 0.0)?;
-    compare_gradients(&golden, model.gradients(&loss)?)?;
+    compare_gradients(&golden, "grad", model.gradients(&loss)?)?;
     println!("{}: {}", folder.display(), golden.worst());
     Ok(version)
 }
@@ -70,7 +56,7 @@ fn compare_classifier(folder: &Path) -> Result<()> {
     golden.compare("logits", &logits, None, 0.0)?;
     let loss = logits.cross_entropy_for_logits(&golden.get("labels")?);
     golden.compare("loss", &loss, None, 0.0)?;
-    compare_gradients(&golden, model.gradients(&loss)?)?;
+    compare_gradients(&golden, "grad", model.gradients(&loss)?)?;
     println!("{}: {}", folder.display(), golden.worst());
     Ok(())
 }

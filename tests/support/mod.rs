@@ -80,6 +80,21 @@ impl Golden {
     }
 }
 
+/// Compares gradients by name, both ways: no parameter of theirs may be absent. Gradients that are zero but for rounding
+/// (that of the key's bias always is) are measured against the largest gradient of all.
+pub fn compare_gradients(golden: &Golden, prefix: &str, ours: Vec<(String, Tensor)>) -> Result<()> {
+    let theirs = golden.below(prefix);
+    let mut names: Vec<_> = ours.iter().map(|(name, _)| name.clone()).collect();
+    names.sort();
+    assert_eq!(names, theirs, "{prefix}");
+    let largest = |name: &String| Ok(f64::try_from(golden.get(&format!("{prefix}/{name}"))?.abs().max())?);
+    let scale = theirs.iter().map(largest).collect::<Result<Vec<_>>>()?.into_iter().fold(0.0, f64::max);
+    for (name, gradient) in ours {
+        golden.compare(&format!("{prefix}/{name}"), &gradient, None, 1e-2 * scale)?;
+    }
+    Ok(())
+}
+
 /// max |ours − theirs| / max(max |theirs|, floor), over the positions of `mask` `(b, t)`, which leads the shape.
 pub fn relative_error(ours: &Tensor, theirs: &Tensor, mask: Option<&Tensor>, floor: f64) -> Result<f64> {
     ensure!(ours.size() == theirs.size(), "ours is {:?}, theirs {:?}", ours.size(), theirs.size());
