@@ -208,7 +208,9 @@ impl Lineage {
         let base = self.version(version)?;
         let mut adapted = Adapted::load(self.adapted_path(version, id), &base)?;
         // Weights of older releases do not say it themselves.
-        adapted.card.tokenizer.get_or_insert(base.tokenizer.fingerprint()?);
+        if adapted.card.tokenizer.is_none() {
+            adapted.card.tokenizer = Some(base.tokenizer.fingerprint()?);
+        }
         Ok(adapted)
     }
 

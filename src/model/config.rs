@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::Family;
-use super::architecture::{self, Architecture, Positions};
+use super::architecture::{Architecture, Positions};
 use crate::files::{read_json, write_json};
 
 /// A Hugging Face configuration of an encoder, under BERT's and RoBERTa's names for the settings ([`EncoderConfig::load`] and
@@ -189,15 +189,12 @@ impl EncoderConfig {
     /// Writes `config.json` for a model of this family with that head (`ForMaskedLM`). What described another head, or a file that
     /// this one came from, is left out.
     pub fn save(&self, path: impl AsRef<Path>, head: &str) -> Result<()> {
-        let mut config = self.clone();
-        config.other.retain(|name, _| !STALE.contains(&name.as_str()));
-        config.save_as_it_is(path, head)
+        self.of_no_head().write(path, head)
     }
 
     /// The same for a classifier of these classes, in the order of its scores.
     pub(crate) fn save_classifier(&self, path: impl AsRef<Path>, labels: &[String]) -> Result<()> {
-        let mut config = self.clone();
-        config.other.retain(|name, _| !STALE.contains(&name.as_str()));
+        let mut config = self.of_no_head();
         let numbered = labels.iter().enumerate();
         let id2label: Map<_, _> =
             numbered.clone().map(|(id, label)| (id.to_string(), Value::from(label.as_str()))).collect();
@@ -205,10 +202,17 @@ impl EncoderConfig {
         config.other.insert("id2label".to_string(), Value::Object(id2label));
         config.other.insert("label2id".to_string(), Value::Object(label2id));
         config.other.insert("problem_type".to_string(), Value::from("single_label_classification"));
-        config.save_as_it_is(path, "ForSequenceClassification")
+        config.write(path, "ForSequenceClassification")
     }
 
-    fn save_as_it_is(mut self, path: impl AsRef<Path>, head: &str) -> Result<()> {
+    /// A copy without what describes a head or the file it came from.
+    fn of_no_head(&self) -> EncoderConfig {
+        let mut config = self.clone();
+        config.other.retain(|name, _| !STALE.contains(&name.as_str()));
+        config
+    }
+
+    fn write(mut self, path: impl AsRef<Path>, head: &str) -> Result<()> {
         self.other.insert("architectures".to_string(), Value::from(vec![self.model_type.class(head)]));
         self.other.insert("dtype".to_string(), Value::from("float32"));
         let family = self.architecture();
@@ -234,11 +238,6 @@ impl EncoderConfig {
                 self.max_position_embeddings.saturating_sub(self.pad_token_id).saturating_sub(1)
             }
         }
-    }
-
-    /// A hash of the names and shapes of the backbone's tensors: weights move between encoders that share it.
-    pub(crate) fn layout_fingerprint(&self) -> Result<String> {
-        Ok(architecture::layout(self, &architecture::backbone(self))?.fingerprint())
     }
 
     /// The size of one attention head.

@@ -47,9 +47,7 @@ impl Version {
                     config.architecture().classifier.out,
                     config.architecture().masked_lm.dense
                 );
-                folder
-                    .notes
-                    .push("it has no masked-LM head: a fresh one was made, its dense map the identity".to_string());
+                folder.say("it has no masked-LM head: a fresh one was made, its dense map the identity");
                 identity_head(&config, &head)?
             }
         };
@@ -57,7 +55,7 @@ impl Version {
             true => None,
             false => Some(folder.theta("pooler", &pooler, &names[2], Vec::new())?),
         };
-        folder.say(&others);
+        folder.say_left_out(&others);
         Ok(Version { config, tokenizer: folder.tokenizer, backbone, lm_head, pooler })
     }
 }
@@ -84,7 +82,7 @@ impl Model {
         let unexpected = std::mem::take(&mut folder.named).rest();
         let backbone = folder.theta("encoder", &encoder, &names[0], unexpected)?.to_device(device)?;
         let head = folder.theta("classification head", &head, &names[1], Vec::new())?.to_device(device)?;
-        folder.say(&others);
+        folder.say_left_out(&others);
         Ok((Model::wire(config, Method::Full, labels, backbone, None, head)?, folder.tokenizer))
     }
 }
@@ -95,8 +93,6 @@ struct Folder {
     tokenizer: Tokenizer,
     stored: Stored,
     named: Named,
-    /// What was made anew.
-    notes: Vec<String>,
 }
 
 impl Folder {
@@ -106,7 +102,7 @@ impl Folder {
         check_tokenizer(&config, &tokenizer).with_context(|| folder.display().to_string())?;
         let stored = Stored::open_folder(folder)?;
         let named = Named::of(&config, &stored)?;
-        Ok(Folder { config, tokenizer, stored, named, notes: Vec::new() })
+        Ok(Folder { config, tokenizer, stored, named })
     }
 
     /// One part of the model, whole or not at all.
@@ -122,15 +118,16 @@ impl Folder {
             .with_context(|| format!("the {what} of this {} model cannot be loaded", self.config.model_type))
     }
 
-    /// Tells what was made anew and what was left out.
-    fn say(&self, others: &[(OtherHead, usize)]) {
-        let left_out = others.iter().map(|(what, count)| format!("its {what} was left out ({count} tensors)"));
+    fn say_left_out(&self, others: &[(OtherHead, usize)]) {
+        others.iter().for_each(|(what, count)| self.say(&format!("its {what} was left out ({count} tensors)")));
+    }
+
+    /// A note on this folder.
+    fn say(&self, note: &str) {
         // The end of the path says which file it is, and is the same on every machine.
         let place = self.stored.source().components().rev().take(2).map(|part| part.as_os_str().to_string_lossy());
         let place = place.collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("/");
-        for note in self.notes.iter().cloned().chain(left_out) {
-            say(&format!("note: {place}: {note}"));
-        }
+        say(&format!("note: {place}: {note}"));
     }
 }
 

@@ -59,10 +59,8 @@ pub(super) fn distill_from(
     config.validate()?;
     distill.validate()?;
     same_labels(upgrade.outdated, task)?;
-    let tokenizers = [upgrade.old, upgrade.new].map(|version| version.tokenizer.fingerprint());
-    let [theirs, ours] = tokenizers;
     ensure!(
-        theirs? == ours?,
+        upgrade.old.tokenizer.fingerprint()? == upgrade.new.tokenizer.fingerprint()?,
         "teacher and student have different tokenizers: the ids that the student reads mean other words to the teacher. Distil between \
          versions whose tokenizer is the same"
     );

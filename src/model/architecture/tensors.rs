@@ -69,6 +69,13 @@ pub(crate) fn layout(config: &EncoderConfig, specs: &[TensorSpec]) -> Result<Lay
     .context("the sizes in config.json cannot be")
 }
 
+impl EncoderConfig {
+    /// A hash of the names and shapes of the backbone's tensors: weights move between encoders that share it.
+    pub(crate) fn layout_fingerprint(&self) -> Result<String> {
+        Ok(layout(self, &backbone(self))?.fingerprint())
+    }
+}
+
 /// Weight and bias of a linear map that writes and reads these.
 pub(super) fn linear(name: String, part: Part, writes: Axis, reads: Axis) -> [TensorSpec; 2] {
     let weight = TensorSpec { name: format!("{name}.weight"), role: Role::Weight, part, axes: vec![writes, reads] };

@@ -186,6 +186,13 @@ impl Settings {
         Ok(())
     }
 
+    /// The texts of special tokens beyond the usual ones.
+    fn more_specials(&self) -> Vec<String> {
+        let named = ["additional_special_tokens", "extra_special_tokens"].into_iter();
+        let lists = named.filter_map(|key| self.fields.get(key)?.as_array());
+        lists.flatten().filter_map(|token| Some(described(token, true)?.content)).collect()
+    }
+
     /// Tokens that were added to the vocabulary and stand beside it, in the order of their ids.
     fn add_tokens(&self, inner: &mut tokenizers::Tokenizer) -> Result<()> {
         let listed =
@@ -214,15 +221,6 @@ impl Settings {
             );
         }
         Ok(())
-    }
-}
-
-impl Settings {
-    /// The texts of special tokens beyond the usual ones.
-    fn more_specials(&self) -> Vec<String> {
-        let named = ["additional_special_tokens", "extra_special_tokens"].into_iter();
-        let lists = named.filter_map(|key| self.fields.get(key)?.as_array());
-        lists.flatten().filter_map(|token| Some(described(token, true)?.content)).collect()
     }
 }
 
