@@ -46,10 +46,14 @@ else
 	$(call REPORT,runs/demo)
 endif
 
+# A report says of more than the lineage at hand with three or more of them: `make real FULL=1` has five, and each takes hours on two cores.
+# `TASKS=a,b` takes only these; a later call adds others to them.
+REAL_RUN = runs/real$(if $(FULL),-full)
 .PHONY: real
-real: build ## The claims on a real encoder and real texts, into runs/real (40 minutes; yours: MODEL=DIR DATA=DIR)
-	$(FETCH); target/debug/recyclable reproduce --profile encoder $(REAL) --precision $(PRECISION) --out runs/real
-	$(call REPORT,runs/real)
+real: build ## The claims on a real encoder and real texts, into runs/real (40 minutes; yours: MODEL=DIR DATA=DIR; FULL=1: five lineages, into runs/real-full)
+	$(FETCH); target/debug/recyclable reproduce --profile encoder$(if $(FULL),-full) $(REAL) $(if $(TASKS),--tasks $(TASKS)) \
+		--precision $(PRECISION) --out $(REAL_RUN)
+	$(call REPORT,$(REAL_RUN))
 
 .PHONY: reproduce
 reproduce: build ## The main job in full, 10 lineages of the built-in world, into runs/world (an hour and a quarter; goes on where it stopped)

@@ -325,15 +325,17 @@ pub(super) fn check_folder(profile: &Profile, out: &Path, marker: &str) -> Resul
     if path.exists() {
         refuse_older(out)?;
         let there: Profile = read_json(&path)?;
-        // More seeds or lineages add runs to those that are there; anything else would mix two experiments.
+        // More seeds, lineages or tasks add runs to those that are there; anything else would mix two experiments.
+        let has_its_tasks = there.tasks.iter().all(|task| profile.tasks.contains(task));
         let same = Profile {
             seeds: profile.seeds,
             lineages: profile.lineages,
             further_worlds: profile.further_worlds,
+            tasks: profile.tasks.clone(),
             ..there
         };
         ensure!(
-            same == *profile,
+            has_its_tasks && same == *profile,
             "{} holds a run with other settings: choose another --out, or delete that folder",
             out.display()
         );

@@ -5,6 +5,7 @@ mod plans;
 mod real;
 mod validate;
 
+use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
 pub use plans::{
@@ -81,6 +82,16 @@ impl Profile {
         self.tasks.iter().take(compared).map(|task| task.name.as_str()).collect()
     }
 
+    /// Leaves out all tasks but these. Errors where one is not among the profile's.
+    pub fn keep_tasks(&mut self, names: &[String]) -> Result<()> {
+        let known = self.tasks.iter().map(|task| task.name.as_str()).collect::<Vec<_>>().join(", ");
+        for name in names {
+            ensure!(self.tasks.iter().any(|task| &task.name == name), "there is no task {name}; there are {known}");
+        }
+        self.tasks.retain(|task| names.contains(&task.name));
+        Ok(())
+    }
+
     /// Whether the texts are real ones, not those of the built-in world.
     pub fn is_real_text(&self) -> bool {
         matches!(self.source, Source::Folder(_))
@@ -119,7 +130,11 @@ mod tests {
     #[test]
     fn the_built_in_profiles_are_sound_and_survive_json() -> Result<()> {
         let (data, encoder) = (shared_data(), Path::new("encoder"));
-        let real = [Profile::encoder(encoder, &data)?, Profile::first_look(encoder, &data)?];
+        let real = [
+            Profile::first_look(encoder, &data)?,
+            Profile::encoder(encoder, &data)?,
+            Profile::encoder_full(encoder, &data)?,
+        ];
         let built_in = [Profile::tiny(), Profile::world(), Profile::text(Path::new("somewhere"))];
         for profile in built_in.into_iter().chain(real) {
             profile.validate()?;
@@ -134,6 +149,6 @@ mod tests {
         let refused = |name: &str| Profile::named(name, None, None).unwrap_err().to_string();
         assert!(refused("text").contains("--data"));
         assert!(refused("encoder").contains("--model"));
-        assert!(refused("huge").contains("tiny, world, encoder, first-look and text"));
+        assert!(refused("huge").contains("tiny, world, first-look, encoder, encoder-full and text"));
     }
 }

@@ -15,8 +15,8 @@ use recyclable::report::reproduce;
 /// Writes report.json, report.md and report.html with figures, the lineages, and every run as a row of results/*.jsonl. An interrupted call goes on where it stopped.
 #[derive(Args)]
 pub struct Reproduce {
-    /// first-look: a first look at a pre-trained encoder (--model) on real text (--data); encoder: the same in full; tiny: a first look at
-    /// the built-in world; world: the same in full; text: a small network from nothing on real text
+    /// first-look: a first look at a pre-trained encoder (--model) on real text (--data); encoder: all claims on it; encoder-full: longer, and
+    /// five lineages; tiny: a first look at the built-in world; world: the same in full; text: a small network from nothing on real text
     #[arg(long, default_value = "tiny")]
     profile: String,
     /// A pre-trained encoder of the BERT or RoBERTa families: a Hugging Face folder
@@ -43,6 +43,9 @@ pub struct Reproduce {
     /// How often everything is pre-trained; with three or more the lineage is the unit of the statistics
     #[arg(long)]
     lineages: Option<usize>,
+    /// Only these of the profile's tasks, separated by commas; a later call may add others to those that are done
+    #[arg(long, value_delimiter = ',')]
+    tasks: Vec<String>,
     /// Everything random is derived from it
     #[arg(long)]
     seed: Option<u64>,
@@ -85,6 +88,9 @@ pub fn run(arguments: &Reproduce) -> Result<ExitCode> {
     set(arguments.dev_limit, &mut profile.limits.dev);
     set(arguments.test_limit, &mut profile.limits.test);
     set(arguments.shots, &mut profile.few_shot.shots);
+    if !arguments.tasks.is_empty() {
+        profile.keep_tasks(&arguments.tasks)?;
+    }
     profile.seed = arguments.seed.unwrap_or(profile.seed);
     profile.precision = arguments.precision.unwrap_or(profile.precision);
     profile.validate()?;

@@ -14,14 +14,15 @@ use crate::text::WorldConfig;
 use crate::train::{Optimisation, PretrainConfig, TuneConfig};
 
 impl Profile {
-    /// The default of this name: `tiny` and `world` (the built-in world), `encoder` and `first-look` (a pre-trained encoder, a Hugging
-    /// Face folder, on a folder of real text), or `text` (a small network from nothing on such a folder).
+    /// The default of this name: `tiny` and `world` (the built-in world), `first-look`, `encoder` and `encoder-full` (a pre-trained
+    /// encoder, a Hugging Face folder, on a folder of real text), or `text` (a small network from nothing on such a folder).
     pub fn named(name: &str, model: Option<&Path>, data: Option<&Path>) -> Result<Profile> {
         match (name, model, data) {
             ("tiny", None, None) => Ok(Profile::tiny()),
             ("world", None, None) => Ok(Profile::world()),
             ("text", None, Some(folder)) => Ok(Profile::text(folder)),
             ("encoder", Some(model), Some(folder)) => Profile::encoder(model, folder),
+            ("encoder-full", Some(model), Some(folder)) => Profile::encoder_full(model, folder),
             ("first-look", Some(model), Some(folder)) => Profile::first_look(model, folder),
             ("tiny" | "world", ..) => {
                 bail!("profile {name} makes its own models and texts: leave --model and --data out")
@@ -30,11 +31,11 @@ impl Profile {
                 bail!("profile text pre-trains its model from nothing: --model goes with profile encoder")
             }
             ("text", ..) => bail!("profile text needs --data FOLDER with corpora/*.txt and tasks/*/"),
-            ("encoder" | "first-look", ..) => bail!(
+            ("encoder" | "encoder-full" | "first-look", ..) => bail!(
                 "profile {name} needs --model FOLDER, a pre-trained encoder, and --data FOLDER with corpora/*.txt and tasks/*/ \
                  (`make real` fetches both)"
             ),
-            _ => bail!("no profile is named {name:?}: there are tiny, world, encoder, first-look and text"),
+            _ => bail!("no profile is named {name:?}: there are tiny, world, first-look, encoder, encoder-full and text"),
         }
     }
 
