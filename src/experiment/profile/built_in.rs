@@ -35,7 +35,9 @@ impl Profile {
                 "profile {name} needs --model FOLDER, a pre-trained encoder, and --data FOLDER with corpora/*.txt and tasks/*/ \
                  (`make real` fetches both)"
             ),
-            _ => bail!("no profile is named {name:?}: there are tiny, world, first-look, encoder, encoder-full and text"),
+            _ => {
+                bail!("no profile is named {name:?}: there are tiny, world, first-look, encoder, encoder-full and text")
+            }
         }
     }
 
