@@ -115,4 +115,41 @@ mod tests {
         }
         Ok(())
     }
+
+    /// Mean, deviation (n − 1) and the standard error of each over the first axis of (n, …).
+    fn moments(x: &Tensor) -> [(Tensor, Tensor); 2] {
+        let (n, x) = (x.size()[0] as f64, x.to_kind(Kind::Double));
+        let (mean, deviation) = (x.mean_dim(0, false, None), x.std_dim(0, true, false));
+        let fourth = (x - &mean).pow_tensor_scalar(4).mean_dim(0, false, None) / deviation.pow_tensor_scalar(4);
+        let error = &deviation * ((fourth - 1.0) / (4.0 * n)).sqrt();
+        let of_mean = &deviation / n.sqrt();
+        [(mean, of_mean), (deviation, error)]
+    }
+
+    /// Masks are each library's own, so a training pass is compared by its moments over 8,192 copies of one text: a dropout too many, too
+    /// few or at another place moves them by many standard errors.
+    #[test]
+    fn training_drops_where_transformers_drops_in_every_layer_and_in_the_head() -> Result<()> {
+        for family in ["roberta", "bert", "distilbert"] {
+            let at = format!("{}/tests/parity/golden/dropout/{family}", env!("CARGO_MANIFEST_DIR"));
+            let expected = crate::params::read_safetensors(format!("{at}/expected.safetensors"))?.tensors;
+            let (model, _) = Model::load_classifier(at, Device::Cpu)?;
+            let input_ids = expected["input_ids"].repeat([8_192, 1]); // (n, t)
+            let tokens = TokenBatch { input_ids, attention_mask: None, token_types: None };
+            let pass = |name| Pass::training(seed::rng(1, name, 0), Device::Cpu);
+            let all = Pass { hidden_states: true, ..pass("all") };
+            let (logits, encoded) = tch::no_grad(|| model.network().classify(&tokens, all))?;
+            let first = Pass { rows: Rows::First, ..pass("first") };
+            let alone = tch::no_grad(|| model.network().classify(&tokens, first))?.0;
+            let states = encoded.hidden_states.into_iter().enumerate().map(|(at, x)| (format!("hidden.{at}"), x));
+            for (name, ours) in states.chain([("logits".to_string(), logits), ("logits".to_string(), alone)]) {
+                for (what, (ours, error)) in ["mean", "deviation"].into_iter().zip(moments(&ours)) {
+                    let off = (ours - &expected[&format!("{what}.{name}")]).abs() / (error * 2_f64.sqrt());
+                    let off = f64::try_from(off.max())?;
+                    assert!(off < 5.0, "{family}: the {what} of {name} is off by {off:.1} standard errors");
+                }
+            }
+        }
+        Ok(())
+    }
 }

@@ -22,6 +22,7 @@ golden/<case>/golden.safetensors
     <batch>.class_rows      (k)  the rows of the batch that the classifier is given
     <batch>.class_logits (k, 5), .class_labels (k), .class_loss ();  padded.class_grad/<name> in "odd" and "one-type"
 golden/adapted/<method>.safetensors   adapters (two positions) and LoRA on the encoder of the case "odd"
+golden/dropout/<family>/        a classifier; expected.safetensors: mean and deviation of its hidden states and scores in training
 golden/optim.safetensors, golden/distill.safetensors
 golden/metrics.json         accuracy and macro-F1 of scikit-learn, by case
 golden/intervals.json       95 % intervals of a mean of SciPy, `scipy.stats.t.interval`
@@ -269,6 +270,28 @@ def adapted_golden(folder, seed):
         save_file(golden, folder / f"{method}.safetensors", metadata={"alpha": "6.0", "rank": "4", "bottleneck": "5"})
 
 
+def dropout_golden(folder, seed, copies=8192):
+    """Dropout's masks are each library's own; where they are drawn shows in the moments of every layer over many copies of one text."""
+    sizes = dict(vocab_size=29, max_position_embeddings=14, initializer_range=0.3, num_labels=3)
+    layers = dict(hidden_size=8, num_attention_heads=2, num_hidden_layers=2, intermediate_size=12, hidden_dropout_prob=0.25,
+                  attention_probs_dropout_prob=0.4, classifier_dropout=0.5, attn_implementation="eager")
+    distil = dict(dim=8, n_heads=2, n_layers=2, hidden_dim=12, dropout=0.25, attention_dropout=0.4, seq_classif_dropout=0.5,
+                  attn_implementation="eager")
+    for at, (family, name, settings) in enumerate([("roberta", "Roberta", layers), ("bert", "Bert", layers), ("distilbert", "DistilBert", distil)]):
+        config = getattr(transformers, f"{name}Config")(**sizes, **settings, bos_token_id=0, eos_token_id=2, pad_token_id=1)
+        model = getattr(transformers, f"{name}ForSequenceClassification")(config).train()
+        randomise(model, seed + at)
+        ids = torch.tensor([[0, 9, 17, 5, 22, 2]])
+        torch.manual_seed(seed + at)
+        with torch.no_grad():
+            out = model(input_ids=ids.repeat(copies, 1), output_hidden_states=True)
+        drawn = {f"hidden.{k}": h for k, h in enumerate(out.hidden_states)} | {"logits": out.logits}
+        moments = {f"mean.{k}": x.mean(0) for k, x in drawn.items()} | {f"deviation.{k}": x.std(0) for k, x in drawn.items()}
+        model.save_pretrained(folder / family)
+        word_level_tokenizer(config).save(str(folder / family / "tokenizer.json"))
+        save_file(clean({"input_ids": ids} | moments), folder / family / "expected.safetensors", metadata={"copies": str(copies)})
+
+
 def optim_golden(path, seed, steps=50, decayed=35, plain=11):
     """AdamW over two groups, the first decayed, with warm-up and linear decay; with and without clipping."""
     generator = torch.Generator().manual_seed(seed)
@@ -398,6 +421,7 @@ def make(out):
     for index, (name, spec) in enumerate(CASES.items()):
         case(out / name, 10 * (index + 1), spec)
     adapted_golden(out / "adapted", 200)
+    dropout_golden(out / "dropout", 250)
     optim_golden(out / "optim.safetensors", 300)
     distill_golden(out / "distill.safetensors", 400)
     metrics_golden(out / "metrics.json", 500)
