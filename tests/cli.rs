@@ -252,6 +252,32 @@ fn an_interrupted_pretraining_goes_on_and_ends_with_the_same_bytes() -> Result<(
 }
 
 #[test]
+fn a_head_is_warmed_up_alone_and_a_run_cut_off_within_that_phase_begins_anew() -> Result<()> {
+    let desk = Desk::bare()?;
+    let line = |lineage: &str, steps: usize| {
+        let line = FIRST.replace("--lineage L", &format!("--lineage {lineage}"));
+        format!("{line} --head-steps {steps} --head-learning-rate 0.01")
+    };
+    desk.run(&line("whole", 300))?;
+    let spec = desk.value("whole/runs/pretrain.M_0/spec.json")?;
+    assert_eq!((&spec["head_steps"], &spec["head_learning_rate"]), (&json!(300), &json!(0.01)));
+    desk.run(&line("short", 1))?;
+    let bytes = |lineage: &str| desk.bytes(&format!("{lineage}/versions/M_0/model.safetensors"));
+    assert_ne!(bytes("whole")?, bytes("short")?);
+
+    let mut child = desk.command(&line("cut", 300)).stderr(Stdio::null()).stdout(Stdio::null()).spawn()?;
+    while !desk.path("cut/runs/pretrain.M_0/spec.json").exists() && child.try_wait()?.is_none() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    child.kill()?;
+    child.wait()?;
+    assert!(!desk.path("cut/versions/M_0/version.json").exists(), "the run was not cut off");
+    desk.run(&line("cut", 300))?;
+    assert_eq!(bytes("cut")?, bytes("whole")?);
+    Ok(())
+}
+
+#[test]
 fn a_loss_that_is_not_finite_stops_the_run_and_names_the_step() -> Result<()> {
     let desk = Desk::bare()?;
     let refused = desk.refused(&FIRST.replace("--steps 3", "--steps 30 --learning-rate 1e30 --clip-norm 0"))?;

@@ -12,7 +12,7 @@ use recyclable::display::Progress;
 use recyclable::model::{AdapterConfig, EncoderConfig, LoraConfig, Method, Version};
 use recyclable::recycle::{Combined, Distill, DistillConfig, HiddenTokens, Recycle, Upgrade};
 use recyclable::text::{Text, World, WorldConfig};
-use recyclable::train::{Optimisation, PretrainConfig, Start, TuneConfig, TuneRun, pretrain, remove_checkpoint, tune};
+use recyclable::train::{HeadWarmup, Optimisation, PretrainConfig, Start, TuneConfig, TuneRun, pretrain, remove_checkpoint, tune};
 use tch::Device;
 
 const CASE: &str = "RECYCLABLE_TEST_CASE";
@@ -59,19 +59,29 @@ fn combined_recycling_repeats_to_the_bit() -> Result<()> {
 
 #[test]
 fn a_killed_pre_training_resumes_from_its_checkpoint_and_ends_in_the_same_bytes() -> Result<()> {
+    resumes("long")
+}
+
+/// The checkpoint is of after the head's phase, whose batches, two an update, are not read again.
+#[test]
+fn a_killed_pre_training_with_a_warmed_up_head_resumes_behind_it_and_ends_in_the_same_bytes() -> Result<()> {
+    resumes("warmed")
+}
+
+fn resumes(case: &str) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let (whole, killed, altered) = (folder.path().join("a"), folder.path().join("b"), folder.path().join("c"));
-    finish(start("long", 0, &whole)?)?;
-    let checkpoint = interrupt(&killed)?;
+    finish(start(case, 0, &whole)?)?;
+    let checkpoint = interrupt(case, &killed)?;
     std::fs::create_dir_all(&altered)?;
     alter(&checkpoint, &altered.join("checkpoint"))?;
 
-    finish(start("long", 0, &killed)?)?;
+    finish(start(case, 0, &killed)?)?;
     ensure!(!checkpoint.exists(), "once the version is stored, no checkpoint is left behind");
     assert!(contents(&whole)? == contents(&killed)?, "the resumed run differs from the uninterrupted one");
 
     // That the checkpoint was read at all shows when it says something else.
-    finish(start("long", 0, &altered)?)?;
+    finish(start(case, 0, &altered)?)?;
     assert!(contents(&whole)? != contents(&altered)?, "the checkpoint was not read");
     Ok(())
 }
@@ -114,10 +124,10 @@ fn finish(child: Child) -> Result<()> {
 }
 
 /// Kills a run as soon as it has written a checkpoint; returns its path.
-fn interrupt(out: &Path) -> Result<PathBuf> {
+fn interrupt(case: &str, out: &Path) -> Result<PathBuf> {
     let checkpoint = out.join("checkpoint");
     for _ in 0..5 {
-        let mut child = start("long", 0, out)?;
+        let mut child = start(case, 0, out)?;
         while !checkpoint.exists() && child.try_wait()?.is_none() {
             std::thread::sleep(Duration::from_millis(2));
         }
@@ -176,10 +186,12 @@ fn run_case(case: &str, seed: u64, out: &Path) -> Result<()> {
     };
     let old = Version::new(&config, &tokenizer, 1)?;
     let optimisation = |steps| Optimisation { steps, ..Default::default() };
-    if case == "pretrain" || case == "long" {
-        let (steps, checkpoint_every) = if case == "long" { (80, 10) } else { (12, 0) };
+    if ["pretrain", "long", "warmed"].contains(&case) {
+        let (steps, checkpoint_every) = if case == "pretrain" { (12, 0) } else { (80, 10) };
+        let warmed = case == "warmed";
         let config = PretrainConfig {
-            optimisation: Optimisation { warmup_steps: 4, ..optimisation(steps) },
+            optimisation: Optimisation { warmup_steps: 4, accumulation: 1 + usize::from(warmed), ..optimisation(steps) },
+            head_warmup: warmed.then_some(HeadWarmup { steps: 7, learning_rate: 1e-3 }),
             batch_size: 32,
             max_length: World::MAX_LEN,
             checkpoint_every,
