@@ -2,6 +2,8 @@
 
     families.py make DIR      DIR/FAMILY/{masked-lm,classifier} with expected.safetensors; DIR/FAMILY/stored/*: the same weights in other files
     families.py tokenizers DIR    folders with tokenizers of every kind, and expected.json: the ids of texts
+    families.py read DIR      whether DIR/KIND/back, tokenizers that the crate has saved, still give those ids
+    families.py pooler DIR    whether DIR, a BERT that the crate has saved with its pooler, is complete as a bare encoder, too
 """
 
 import json
@@ -249,6 +251,27 @@ def tokenizers(folder):
         (folder / kind / "expected.json").write_text(json.dumps(dict(rows=rows, special=special, size=len(tokenizer))))
 
 
+def read(folder):
+    from transformers import AutoTokenizer
+
+    for at in sorted(folder.iterdir()):
+        tokenizer = AutoTokenizer.from_pretrained(at / "back")
+        for row in json.loads((at / "expected.json").read_text())["rows"]:
+            ids = tokenizer(row["text"], row["pair"])["input_ids"] if row["pair"] else tokenizer(row["text"])["input_ids"]
+            assert ids == row["ids"], f"{at.name}, saved again: {row['text']!r}, {row['pair']!r}: {ids}, not {row['ids']}"
+
+
+def pooler(folder):
+    stored = load_file(folder / "model.safetensors")
+    encoder, info = transformers.BertModel.from_pretrained(folder, output_loading_info=True)
+    assert not info["missing_keys"] and not info["mismatched_keys"], info
+    for name in ["weight", "bias"]:
+        assert torch.equal(getattr(encoder.pooler.dense, name), stored[f"bert.pooler.dense.{name}"])
+    # The masked language model has none: that, and nothing else, is left over.
+    _, info = transformers.BertForMaskedLM.from_pretrained(folder, output_loading_info=True)
+    assert not info["missing_keys"] and set(info["unexpected_keys"]) == {"bert.pooler.dense.weight", "bert.pooler.dense.bias"}, info
+
+
 if __name__ == "__main__":
-    dict(make=make, tokenizers=tokenizers)[sys.argv[1]](Path(sys.argv[2]))
+    dict(make=make, tokenizers=tokenizers, read=read, pooler=pooler)[sys.argv[1]](Path(sys.argv[2]))
     print("{}")

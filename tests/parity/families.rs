@@ -22,6 +22,12 @@ fn made(what: &str) -> Result<Option<tempfile::TempDir>> {
     Ok(Some(folder))
 }
 
+/// What families.py says of what was saved here.
+fn python_reads(what: &str, folder: &Path) -> Result<()> {
+    let python = python()?.context("families.py has made what it is to read")?;
+    run_python(&python, "families.py", &[OsStr::new(what), folder.as_os_str()]).map(drop)
+}
+
 fn tokens(golden: &Golden) -> Result<TokenBatch> {
     let attention_mask = Some(golden.get("attention_mask")?.to_kind(Kind::Bool));
     Ok(TokenBatch { input_ids: golden.get("input_ids")?, attention_mask, token_types: golden.find("token_type_ids") })
@@ -80,7 +86,13 @@ fn every_family_computes_what_transformers_computes_and_is_read_from_every_kind_
         {
             assert_eq!(print(&load(kind)?)?, exact, "{family}, {kind}");
         }
-        assert_eq!(load("other-heads")?.pooler.is_some(), family == "bert", "only BERT's classifier reads a pooler");
+        let pooled = load("other-heads")?;
+        assert_eq!(pooled.pooler.is_some(), family == "bert", "only BERT's classifier reads a pooler");
+        if pooled.pooler.is_some() {
+            let back = at.join("pooled");
+            pooled.save(&back)?;
+            python_reads("pooler", &back)?;
+        }
         for (kind, within) in [("half", 1e-3), ("bfloat16", 1e-2)] {
             let (rounded, off) = (load(kind)?, |a: &Version| (&a.backbone - &version.backbone)?.norm());
             let off = off(&rounded)? / version.backbone.norm()?;
@@ -113,6 +125,8 @@ fn tokenizers_of_every_kind_give_pythons_ids_and_types() -> Result<()> {
     for at in kinds {
         let (tokenizer, expected) = (Tokenizer::load_folder(&at)?, read_json::<Value>(at.join("expected.json"))?);
         let back = at.join("back");
+        std::fs::create_dir_all(&back)?;
+        std::fs::copy(at.join("config.json"), back.join("config.json"))?;
         tokenizer.save(back.join("tokenizer.json"))?;
         recyclable::files::write_json(back.join("tokenizer_config.json"), &tokenizer.config_json(32, true))?;
         for tokenizer in [&tokenizer, &Tokenizer::load_folder(&back)?] {
@@ -134,12 +148,10 @@ fn tokenizers_of_every_kind_give_pythons_ids_and_types() -> Result<()> {
                 let types: Vec<usize> =
                     (0..whole.ids.len()).map(|place| usize::from(whole.second.is_some_and(|at| place >= at))).collect();
                 assert_eq!(row["types"], serde_json::json!(types), "{}: {text:?} with {pair:?}", at.display());
-                if pair.is_none() {
-                    let cut = tokenizer.encode(text, None, 8)?.ids;
-                    assert_eq!(row["cut"], serde_json::json!(cut), "{}: {text:?}, cut", at.display());
-                }
+                let cut = tokenizer.encode(text, pair, 8)?.ids;
+                assert_eq!(row["cut"], serde_json::json!(cut), "{}: {text:?} with {pair:?}, cut", at.display());
             }
         }
     }
-    Ok(())
+    python_reads("read", folder.path())
 }
