@@ -12,7 +12,9 @@ use recyclable::display::Progress;
 use recyclable::model::{AdapterConfig, EncoderConfig, LoraConfig, Method, Version};
 use recyclable::recycle::{Combined, Distill, DistillConfig, HiddenTokens, Recycle, Upgrade};
 use recyclable::text::{Text, World, WorldConfig};
-use recyclable::train::{HeadWarmup, Optimisation, PretrainConfig, Start, TuneConfig, TuneRun, pretrain, remove_checkpoint, tune};
+use recyclable::train::{
+    HeadWarmup, Optimisation, PretrainConfig, Start, TuneConfig, TuneRun, pretrain, remove_checkpoint, tune,
+};
 use tch::Device;
 
 const CASE: &str = "RECYCLABLE_TEST_CASE";
@@ -190,7 +192,11 @@ fn run_case(case: &str, seed: u64, out: &Path) -> Result<()> {
         let (steps, checkpoint_every) = if case == "pretrain" { (12, 0) } else { (80, 10) };
         let warmed = case == "warmed";
         let config = PretrainConfig {
-            optimisation: Optimisation { warmup_steps: 4, accumulation: 1 + usize::from(warmed), ..optimisation(steps) },
+            optimisation: Optimisation {
+                warmup_steps: 4,
+                accumulation: 1 + usize::from(warmed),
+                ..optimisation(steps)
+            },
             head_warmup: warmed.then_some(HeadWarmup { steps: 7, learning_rate: 1e-3 }),
             batch_size: 32,
             max_length: World::MAX_LEN,

@@ -11,7 +11,7 @@ use super::architecture::{self, Named, OtherHead, TensorSpec};
 use super::version::check_tokenizer;
 use super::{EncoderConfig, Method, Model, Version};
 use crate::display::progress::say;
-use crate::params::{Stored, Theta};
+use crate::params::{Stored, Theta, few};
 use crate::text::Tokenizer;
 
 impl Version {
@@ -32,19 +32,23 @@ impl Version {
         let pooler = architecture::pooler(&config);
         let names = [&encoder, &head, &pooler].map(|specs| folder.named.take(specs));
         let others = folder.named.take_others(&config, OtherHead::MaskedLm);
+        let outside = folder.named.take_outside(&config);
         let unexpected = std::mem::take(&mut folder.named).rest();
         let backbone = folder.theta("encoder", &encoder, &names[0], unexpected)?;
         let lm_head = match names[1].is_empty() {
             false => folder.theta("masked-LM head", &head, &names[1], Vec::new())?,
             true => {
+                let of_tasks = [OtherHead::Classifier, OtherHead::QuestionAnswering];
                 ensure!(
-                    !others
-                        .iter()
-                        .any(|(other, _)| [OtherHead::Classifier, OtherHead::QuestionAnswering].contains(other)),
-                    "{} holds the head of a task (a classifier is {}…) and no masked-LM head ({}…): its encoder is tuned for a task, and cannot be continued \
+                    outside.is_empty() && !others.iter().any(|(other, _)| of_tasks.contains(other)),
+                    "{} holds the head of a task ({}) and no masked-LM head ({}…): its encoder is tuned for a task, and cannot be continued \
                      as a masked language model. Import the model that it was tuned from",
                     folder.stored.source().display(),
-                    config.architecture().classifier.out,
+                    if outside.is_empty() {
+                        format!("a classifier is {}…", config.architecture().classifier.out)
+                    } else {
+                        few(&outside)
+                    },
                     config.architecture().masked_lm.dense
                 );
                 folder.say("it has no masked-LM head: a fresh one was made, its dense map the identity");
@@ -55,7 +59,7 @@ impl Version {
             true => None,
             false => Some(folder.theta("pooler", &pooler, &names[2], Vec::new())?),
         };
-        folder.say_left_out(&others);
+        folder.say_left_out(&others, &outside);
         Ok(Version { config, tokenizer: folder.tokenizer, backbone, lm_head, pooler })
     }
 }
@@ -79,10 +83,11 @@ impl Model {
         let (encoder, head) = (architecture::backbone(&config), architecture::classifier(&config, labels.len()));
         let names = [&encoder, &head].map(|specs| folder.named.take(specs));
         let others = folder.named.take_others(&config, OtherHead::Classifier);
+        let outside = folder.named.take_outside(&config);
         let unexpected = std::mem::take(&mut folder.named).rest();
         let backbone = folder.theta("encoder", &encoder, &names[0], unexpected)?.to_device(device)?;
         let head = folder.theta("classification head", &head, &names[1], Vec::new())?.to_device(device)?;
-        folder.say_left_out(&others);
+        folder.say_left_out(&others, &outside);
         Ok((Model::wire(config, Method::Full, labels, backbone, None, head)?, folder.tokenizer))
     }
 }
@@ -118,8 +123,14 @@ impl Folder {
             .with_context(|| format!("the {what} of this {} model cannot be loaded", self.config.model_type))
     }
 
-    fn say_left_out(&self, others: &[(OtherHead, usize)]) {
+    fn say_left_out(&self, others: &[(OtherHead, usize)], outside: &[String]) {
         others.iter().for_each(|(what, count)| self.say(&format!("its {what} was left out ({count} tensors)")));
+        if !outside.is_empty() {
+            self.say(&format!(
+                "what stands outside of its encoder and is of no known head was left out: {}",
+                few(outside)
+            ));
+        }
     }
 
     /// A note on this folder.

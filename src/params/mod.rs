@@ -25,5 +25,6 @@ pub use delta::Delta;
 pub use file::{Safetensors, read_safetensors, write_safetensors};
 pub use layout::{Entry, Layout, Part, Slot};
 pub(crate) use show::{summary, tree};
+pub(crate) use stored::few;
 pub use stored::{Stored, StoredTensor};
 pub use theta::Theta;

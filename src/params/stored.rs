@@ -329,9 +329,10 @@ impl fmt::Display for Misfit {
 }
 
 /// The first few of many names.
-fn few(names: &[&str]) -> String {
+pub(crate) fn few<S: AsRef<str>>(names: &[S]) -> String {
     let more = if names.len() > 5 { ", …" } else { "" };
-    format!("{}{more}", names[..names.len().min(5)].join(", "))
+    let named: Vec<&str> = names.iter().take(5).map(AsRef::as_ref).collect();
+    format!("{}{more}", named.join(", "))
 }
 
 impl Theta {

@@ -135,6 +135,9 @@ def store(at, name, model, classifier):
         more |= {"cls.seq_relationship.weight": torch.ones(2, 15), "cls.seq_relationship.bias": torch.ones(2)}
         more |= {"bert.pooler.dense.weight": torch.ones(15, 15), "bert.pooler.dense.bias": torch.ones(15)}
     variant("other-heads", plain | more)
+    variant("strange-head", plain | {"span_head.weight": torch.ones(2, 15)})
+    variant("strange-head-alone", {k: v for k, v in plain.items() if k.startswith(prefix)} | {"span_head.weight": torch.ones(2, 15)})
+    variant("strange-encoder", plain | {f"{prefix}gate.weight": torch.ones(2, 15)})
     save_model(model, str(variant("tied") / "model.safetensors"), metadata={"format": "pt"})
     # The table under the decoder's name alone.
     words, decoder = f"{prefix}embeddings.word_embeddings.weight", decoder_name(model)

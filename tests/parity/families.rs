@@ -81,9 +81,17 @@ fn every_family_computes_what_transformers_computes_and_is_read_from_every_kind_
         let print =
             |version: &Version| Ok::<_, anyhow::Error>((version.fingerprint()?, version.lm_head.fingerprint()?));
         let exact = print(&version)?;
-        for kind in
-            ["shards", "compiled", "parallel", "bare-names", "old-names", "other-heads", "tied", "decoder-alone"]
-        {
+        for kind in [
+            "shards",
+            "compiled",
+            "parallel",
+            "bare-names",
+            "old-names",
+            "other-heads",
+            "strange-head",
+            "tied",
+            "decoder-alone",
+        ] {
             assert_eq!(print(&load(kind)?)?, exact, "{family}, {kind}");
         }
         let pooled = load("other-heads")?;
@@ -110,6 +118,10 @@ fn every_family_computes_what_transformers_computes_and_is_read_from_every_kind_
         ensure!(lost.contains("the masked-LM head of this") && lost.contains("1 missing"), "{family}: {lost}");
         ensure!(refused("untied").contains("differ"), "{family}: {}", refused("untied"));
         ensure!(refused("classifier-alone").contains("no masked-LM head"), "{family}: {}", refused("classifier-alone"));
+        let strange = refused("strange-head-alone");
+        ensure!(strange.contains("the head of a task (span_head.weight)"), "{family}: {strange}");
+        let strange = refused("strange-encoder");
+        ensure!(strange.contains("of no use here") && strange.contains("gate.weight"), "{family}: {strange}");
         let ruined = refused("not-a-number");
         ensure!(ruined.contains("NaN") && ruined.contains("word_embeddings.weight"), "{family}: {ruined}");
     }

@@ -43,6 +43,8 @@ impl fmt::Display for OtherHead {
 pub(crate) struct Named {
     /// Ours, and the file's.
     names: BTreeMap<String, String>,
+    /// Whether the encoder's names in the file have the family's prefix.
+    has_prefix: bool,
 }
 
 impl Named {
@@ -55,12 +57,13 @@ impl Named {
         let known: Vec<TensorSpec> = [tensors::backbone(config), tensors::pooler(config)].concat();
         let is_known = |name: &str| known.iter().any(|spec| spec.name == name);
         let known_layer = format!("{}.", family.layers);
-        let mut names = BTreeMap::new();
+        let (mut names, mut has_prefix) = (BTreeMap::new(), false);
         for theirs in stored.tensors().keys() {
             let mut ours = unwrapped(theirs);
             if let Some((old, new)) = OLD_NAMES.iter().find(|(old, _)| ours.ends_with(old)) {
                 ours = format!("{}{new}", &ours[..ours.len() - old.len()]);
             }
+            has_prefix |= is_known(&ours);
             let prefixed = format!("{}.{ours}", family.prefix);
             if ours.starts_with(&known_layer) || is_known(&prefixed) {
                 ours = prefixed;
@@ -72,7 +75,7 @@ impl Named {
                 anyhow::bail!("{} holds {ours} twice, as {other} and as {theirs}", stored.source().display());
             }
         }
-        let mut named = Named { names };
+        let mut named = Named { names, has_prefix };
         let (words, decoder) = (family.embedding(family.embeddings.words), family.masked_lm.decoder);
         named.tie(&format!("{words}.weight"), &format!("{decoder}.weight"), stored)?;
         named.tie(family.masked_lm.bias, &format!("{decoder}.bias"), stored)?;
@@ -134,6 +137,20 @@ impl Named {
             }
         }
         taken
+    }
+
+    /// Takes out what lies outside of the encoder, in a file whose encoder has its prefix: heads that nothing is known of. In a file of bare
+    /// names nobody can tell where they belong. Returns the file's names.
+    pub fn take_outside(&mut self, config: &EncoderConfig) -> Vec<String> {
+        let inside = format!("{}.", config.architecture().prefix);
+        if !self.has_prefix {
+            return Vec::new();
+        }
+        let (kept, outside) =
+            std::mem::take(&mut self.names).into_iter().partition(|(name, _)| name.starts_with(&inside));
+        self.names = kept;
+        let outside: BTreeMap<String, String> = outside;
+        outside.into_values().collect()
     }
 
     /// What nothing was taken for, as the file calls it.
