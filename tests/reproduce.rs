@@ -535,6 +535,17 @@ fn seeds_and_lineages_are_added_to_a_run_and_three_lineages_make_them_the_unit()
     let paths = two.tables.iter().find(|table| table.id == "paths").context("no table of paths")?;
     assert!(paths.to_text().contains("two seeds") && paths.to_text().contains("uncoupled"));
 
+    // A task is added beside those that are there; a run of more is not taken for one of fewer.
+    let more_tasks = Profile { tasks: toy().tasks, ..profile.clone() };
+    let added = folder.path().join("added");
+    reproduce(&profile, place(), &added)?;
+    let wider = reproduce(&more_tasks, place(), &added)?;
+    assert!(wider.is_complete(&more_tasks), "{:?}", wider.notes);
+    assert_eq!(first(&two, "C2.full"), first(&wider, "C2.full"), "paths are those of the first task");
+    assert_ne!(first(&two, "C4b.full"), first(&wider, "C4b.full"), "the mean is over both");
+    let error = format!("{:#}", reproduce(&profile, place(), &added).err().context("must be refused")?);
+    assert!(error.contains("other settings"), "{error}");
+
     let further_worlds = FurtherWorlds { worlds: 1, lineages: 1, seeds: 1 };
     let three = Profile { lineages: 3, further_worlds, ..profile };
     let report = reproduce(&three, place(), &out)?;
