@@ -507,11 +507,28 @@ fn a_pre_trained_encoder_is_continued_upgraded_once_and_judged_beside_a_placebo(
     assert_eq!((m0.config.model_type, lineage.record("PLACEBO")?.parent), (Family::Bert, Some("M0".to_string())));
     assert!((&m1.backbone - &m0.backbone)?.norm()? > 0.0 && (&m1.backbone - &placebo.backbone)?.norm()? > 0.0);
 
-    // Another encoder in the same place is another run.
+    // An independent model has the encoder's shape and tokenizer.
+    let refused = |profile: &Profile, out: &str| -> Result<String> {
+        Ok(format!("{:#}", reproduce(profile, place(), &at(out)).err().context("must be refused")?))
+    };
+    let wider = EncoderConfig { hidden_size: 36, ..m0.config.clone() };
+    Version::new(&wider, &m0.tokenizer, 8)?.save(at("wider"))?;
+    let mut independent = Profile { independent: true, ..profile.clone() };
+    independent.model = Beginning::Encoder(EncoderSource { encoder: at("encoder"), other: Some(at("wider")) });
+    let error = refused(&independent, "independent")?;
+    assert!(error.contains("wider differ in shape, vocabulary or tokenizer") && !at("independent").exists(), "{error}");
+
+    // Another encoder in the same place is another run, and so is another tokenizer.
+    let kept = std::fs::read(at("encoder/tokenizer.json"))?;
+    let cut = String::from_utf8(kept.clone())?.replace("\"add_prefix_space\": false", "\"add_prefix_space\": true");
+    std::fs::write(at("encoder/tokenizer.json"), cut)?;
+    let error = refused(&profile, "run")?;
+    assert!(error.contains("not those that the run") && error.contains("encoder: tokenizer"), "{error}");
+    std::fs::write(at("encoder/tokenizer.json"), kept)?;
     let other = Version::new(&m0.config, &m0.tokenizer, 8)?;
     write_safetensors(at("encoder/model.safetensors"), &[("", &other.backbone)], "format", "pt")?;
-    let error = format!("{:#}", reproduce(&profile, place(), &at("run")).err().context("must be refused")?);
-    assert!(error.contains("not those that the run") && error.contains("encoder"), "{error}");
+    let error = refused(&profile, "run")?;
+    assert!(error.contains("not those that the run") && error.contains("encoder: model.safetensors"), "{error}");
     Ok(())
 }
 
