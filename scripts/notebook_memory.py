@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """How much memory an open notebook takes: runs one in front of a JupyterLab server and prints the peak of the summed PSS.
 
-    notebook_memory.py [NAME] [--limit MB]    the first notebook, or one whose name begins with NAME
+    notebook_memory.py [NAME] [--limit MB] [--full]    the first notebook, or one whose name begins with NAME
 
 Counted are JupyterLab's server, the kernel, the child that runs the cells, and cargo, rustc and linker while they work;
 not this program, which stands in for the browser. PSS shares what several processes map (libtorch) among them, so the sum
-is what the machine has to give. The notebook is run cut down (RECYCLABLE_FAST) and is not saved.
+is what the machine has to give. The notebook is run cut down (RECYCLABLE_FAST, but for --full) and is not saved.
 """
 
 import argparse
@@ -82,6 +82,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", nargs="?", default="")
     parser.add_argument("--limit", type=float, metavar="MB", help="fail above this many megabytes")
+    parser.add_argument("--full", action="store_true", help="run it at full size")
     arguments = parser.parse_args()
     server = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", "--port=0"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -91,7 +92,7 @@ def main():
         time.sleep(5)
         watch = Watch()
         watch.start()
-        _, seconds = run(path, fast=True)
+        _, seconds = run(path, fast=not arguments.full)
         watch.stop.set()
         watch.join()
     except Failure as failure:

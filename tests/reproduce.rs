@@ -72,7 +72,7 @@ fn toy() -> Profile {
     }
     profile.limits = Limits { train: 160, dev: 40, test: 60 };
     profile.pilot.points = 5;
-    profile.rates = vec![1.0, 0.5];
+    (profile.rates, profile.further_updates) = (vec![1.0, 0.5], 1.5);
     profile.seeds = 2;
     profile
 }
@@ -205,6 +205,11 @@ fn every_row_says_what_it_is_of(out: &Path) -> Result<()> {
     }));
     let applied = runs.iter().filter(|row| row.key.recipe.lesson == Lesson::Nothing);
     assert!(applied.clone().count() > 0 && applied.clone().all(|row| row.updates == 0 && row.curve.is_empty()));
+    // At the further rate there are half as many updates more, and full tuning has the half of the rate.
+    let at_rates =
+        runs.iter().filter(|row| row.updates > 0 && row.key.recipe.shots.is_none() && row.key.method == "full");
+    let budgets: BTreeSet<_> = at_rates.map(|row| (row.key.recipe.rate, row.updates)).collect();
+    assert_eq!(budgets, BTreeSet::from([(0, 60), (1, 90)]));
     // M_PERM in all coordinates computes what M_0 does, so weights tuned on it are as good as M_0's; Δ_0 is not.
     let control = runs.iter().find(|row| row.key.recipe.version == "PERM" && row.key.recipe.start == Start::Delta);
     assert!(control.is_some() && pairs.iter().all(|pair| pair.path.len() == 5) && versions.len() >= 3 * 3);

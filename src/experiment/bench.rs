@@ -1,6 +1,5 @@
 //! How a run is done: versions and weights are loaded, a model is tuned or distilled, and scored on test.
 
-use std::collections::HashMap;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
@@ -19,10 +18,14 @@ use crate::seed;
 use crate::text::{Example, Task, TaskData, Text};
 use crate::train::{self, Metric, TuneConfig, TuneRun, evaluate, tune};
 
+/// Versions that a worker keeps: a run needs two of them, and their number must not grow with that of lineages and upgrades.
+const KEPT: usize = 4;
+
 /// What a worker keeps between its runs.
 pub(crate) struct Bench<'a> {
     sites: &'a [Site],
-    versions: HashMap<(String, usize, String), Version>,
+    /// By data, lineage and name, the one that was asked for last at the end.
+    versions: Vec<((String, usize, String), Version)>,
     pub(super) device: Device,
 }
 
@@ -35,26 +38,31 @@ struct Scored {
 
 impl<'a> Bench<'a> {
     pub fn new(sites: &'a [Site], device: Device) -> Bench<'a> {
-        Bench { sites, versions: HashMap::new(), device }
+        Bench { sites, versions: Vec::new(), device }
     }
 
     pub(super) fn site(&self, data: &str) -> Result<&'a Site> {
         self.sites.iter().find(|site| site.plan.name == data).with_context(|| format!("the run has no data {data}"))
     }
 
-    /// Loads a version, once.
+    /// Loads a version where it is not there, in the place of the one that was not asked for the longest.
     pub(super) fn have(&mut self, data: &str, lineage: usize, name: &str) -> Result<()> {
         let key = (data.to_string(), lineage, name.to_string());
-        if !self.versions.contains_key(&key) {
-            let version = self.site(data)?.lineage(lineage)?.version(name)?;
-            self.versions.insert(key, version);
-        }
+        let kept = match self.versions.iter().position(|(other, _)| *other == key) {
+            Some(at) => self.versions.remove(at),
+            None => {
+                self.versions.drain(..(self.versions.len() + 1).saturating_sub(KEPT));
+                (key, self.site(data)?.lineage(lineage)?.version(name)?)
+            }
+        };
+        self.versions.push(kept);
         Ok(())
     }
 
     pub(super) fn version(&self, data: &str, lineage: usize, name: &str) -> Result<&Version> {
         let key = (data.to_string(), lineage, name.to_string());
-        self.versions.get(&key).with_context(|| format!("version {name} was not loaded"))
+        let found = self.versions.iter().find(|(other, _)| *other == key).map(|(_, version)| version);
+        found.with_context(|| format!("version {name} was not loaded"))
     }
 
     /// Does one run.
@@ -171,6 +179,9 @@ impl Site {
         let factor = profile.rates.get(key.recipe.rate).context("the profile has no such learning rate")?;
         let mut config = TuneConfig { seed: tuning_seed(profile, key), precision: profile.precision, ..config.clone() };
         config.optimisation.learning_rate *= factor;
+        if key.recipe.rate > 0 {
+            config.optimisation.steps = (config.optimisation.steps as f64 * profile.further_updates).round() as usize;
+        }
         Ok(config)
     }
 }

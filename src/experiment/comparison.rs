@@ -88,8 +88,8 @@ impl<'a> Comparer<'a> {
         }
         self.at = Some(key.clone());
         for end in [&key.from, &key.to] {
+            self.bench.have(&key.data, key.lineage, &end.version)?;
             if !self.candidates.contains_key(&end.to_string()) {
-                self.bench.have(&key.data, key.lineage, &end.version)?;
                 let candidate = self.candidate(key, end, looked_at)?;
                 self.candidates.insert(end.to_string(), candidate);
             }

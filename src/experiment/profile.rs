@@ -39,6 +39,9 @@ pub struct Profile {
     /// What each method's learning rate is multiplied with, the usual rate (1) first. Conventional tuning and recycled weights are
     /// each judged at the rate that dev prefers.
     pub rates: Vec<f64>,
+    /// What the updates are multiplied with at every rate but the usual one: a budget by whose end conventional tuning has levelled off.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub further_updates: f64,
     /// α of the shrunk start α·Δ_0.
     pub shrink: f64,
     /// What few-shot students are given.
@@ -68,6 +71,14 @@ pub struct Profile {
     pub seed: u64,
     /// What is computed in.
     pub precision: Precision,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+fn is_one(factor: &f64) -> bool {
+    *factor == 1.0
 }
 
 impl Profile {

@@ -70,6 +70,7 @@ impl Profile {
             sources: vec![source("bio_field", "similar"), source("review_sentiment", "different")],
             methods: sizes.methods(),
             rates: vec![1.0, 0.3],
+            further_updates: 1.0,
             shrink: 0.5,
             few_shot: FewShotPlan::default(),
             // One task: with all three, every version of every lineage would be tuned on each of them.

@@ -66,8 +66,8 @@ impl Profile {
         })
     }
 
-    /// The same where time is no matter (some hours a lineage on two cores): 8,192 tokens an update, twice the tuning, two learning rates of
-    /// which dev chooses, and five lineages, so that more can be said than about the one at hand.
+    /// The same where time is no matter (some hours a lineage on two cores): 8,192 tokens an update, twice the tuning, a higher
+    /// learning rate with twice the updates beside the usual one, and five lineages, so that more can be said than about the one at hand.
     ///
     /// # Errors
     /// As [`Profile::encoder`].
@@ -88,6 +88,7 @@ impl Profile {
             methods: methods(sizes),
             // Full fine-tuning at the usual rate has not levelled off by the last update.
             rates: vec![1.0, 3.0],
+            further_updates: 2.0,
             few_shot: FewShotPlan { shots: 32, ..profile.few_shot },
             pilot: PilotPlan { texts: 200, ..profile.pilot },
             limits: Limits { train: 3_200, dev: 300, test: 1_000 },

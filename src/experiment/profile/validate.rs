@@ -86,6 +86,11 @@ impl Profile {
             "rates is {:?}: it holds what each method's learning rate is multiplied with, 1 (the usual rate) first",
             self.rates
         );
+        ensure!(
+            self.further_updates >= 1.0 && self.further_updates.is_finite(),
+            "further_updates is {}: it multiplies the updates at further rates, so it is at least 1",
+            self.further_updates
+        );
         ensure!((0.0..=1.0).contains(&self.shrink), "shrink {} is not in [0, 1]", self.shrink);
         let more = &self.further_worlds;
         ensure!(

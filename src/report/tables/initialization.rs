@@ -134,9 +134,13 @@ pub(super) fn rates(evidence: &Evidence) -> Result<Option<Table>> {
     let mut columns = vec![Column::text("method"), Column::text("task"), Column::text("start")];
     columns.extend(profile.rates.iter().map(|rate| Column::number(format!("× {rate}"), 3)));
     columns.push(Column::text("dev prefers"));
+    let longer = match profile.further_updates {
+        1.0 => String::new(),
+        factor => format!(", with {factor} times the updates at all but the usual one"),
+    };
     let caption = format!(
-        "{} Test accuracy on M_1 of the weights that dev chose, at multiples of the usual learning rate. The rate is chosen by the mean of the \
-         best dev scores.",
+        "{} Test accuracy on M_1 of the weights that dev chose, at multiples of the usual learning rate{longer}. The rate is chosen by the mean \
+         of the best dev scores.",
         evidence.basis()
     );
     let mut table = Table::new("rates", "Learning rates", columns).caption(caption);
