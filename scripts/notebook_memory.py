@@ -5,7 +5,7 @@
 
 Counted are JupyterLab's server, the kernel, the child that runs the cells, and cargo, rustc and linker while they work;
 not this program, which stands in for the browser. PSS shares what several processes map (libtorch) among them, so the sum
-is what the machine has to give. The notebook is run cut down (RECYCLABLE_FAST, but for --full) and is not saved.
+is what they hold; of it, what is mapped from files can be taken away from them and read again, the rest (anonymous) cannot. The notebook is run cut down (RECYCLABLE_FAST, but for --full) and is not saved.
 """
 
 import argparse
@@ -49,31 +49,34 @@ def command(process):
 
 
 def pss_mb(process, parent):
-    """(name, megabytes) of one process, or None where it has just ended."""
+    """(name, anonymous megabytes, megabytes of files) of one process, or None where it has just ended."""
     try:
         name = command(process)
         # The kernel runs its own program again, for the cells.
         if name == command(parent) == "evcxr_jupyter":
             name = "the kernel's child"
-        for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return name, int(line.split()[1]) / 1024
+        lines = [line.split() for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()[1:]]
+        sizes = {line[0]: int(line[1]) / 1024 for line in lines}
+        return name, sizes["Pss:"] - sizes["Pss_File:"], sizes["Pss_File:"]
     except OSError:
         return None
 
 
 class Watch(threading.Thread):
-    """Samples the memory of this process's descendants until told to stop, and keeps the greatest sum."""
+    """Samples the memory of this process's descendants until told to stop, and keeps the sample with the greatest anonymous sum, and the
+    greatest sum with files."""
 
     def __init__(self):
         super().__init__(daemon=True)
-        self.peak, self.parts, self.stop = 0.0, Counter(), threading.Event()
+        self.peak, self.with_files, self.parts, self.stop = 0.0, 0.0, Counter(), threading.Event()
 
     def run(self):
         while not self.stop.wait(0.1):
-            parts = Counter()
-            for measured in filter(None, (pss_mb(*pair) for pair in descendants(os.getpid()))):
-                parts[measured[0]] += measured[1]
+            parts, files = Counter(), 0.0
+            for name, anonymous, mapped in filter(None, (pss_mb(*pair) for pair in descendants(os.getpid()))):
+                parts[name] += anonymous
+                files += mapped
+            self.with_files = max(self.with_files, parts.total() + files)
             if parts.total() > self.peak:
                 self.peak, self.parts = parts.total(), parts
 
@@ -101,7 +104,7 @@ def main():
         jupyterlab.terminate()
         jupyterlab.wait(60)
     parts = ", ".join(f"{name} {size:.0f}" for name, size in watch.parts.most_common())
-    print(f"{path.name}, {sum(seconds):.0f} s: peak of the summed PSS {watch.peak:.0f} MB ({parts})")
+    print(f"{path.name}, {sum(seconds):.0f} s: at its peak {watch.peak:.0f} MB that cannot be taken away ({parts}), {watch.with_files:.0f} MB with files")
     if arguments.limit and watch.peak > arguments.limit:
         report([f"more than {arguments.limit:.0f} MB"])
 

@@ -182,7 +182,7 @@ fn adapters_in_both_positions_and_lora_equal_modules_put_into_transformers_by_ha
     let methods = [
         ("adapter-post", adapter(AdapterPosition::AfterSublayer)),
         ("adapter-inner", adapter(AdapterPosition::InSublayer)),
-        ("lora", Method::Lora(LoraConfig { rank: 4, alpha: 6.0, targets: vec!["query".into(), "value".into()] })),
+        ("lora", Method::Lora(LoraConfig { rank: 4, alpha: 6.0, ..Default::default() })),
     ];
     let version = Version::load(golden("odd"))?;
     let labels: Vec<String> = ["one", "two"].map(String::from).to_vec();

@@ -106,9 +106,9 @@ impl Adapted {
     /// What tuning changed: `model` is `base` after tuning.
     pub fn of(model: &Model, base: &Version, task: &str, recipe: Value) -> Result<Adapted> {
         let on_cpu = |theta: &Theta| theta.to_device(Device::Cpu);
-        let backbone = match model.method() {
-            Method::Full | Method::Matching(_) => Some((&on_cpu(model.backbone())? - &base.backbone)?),
-            Method::Adapter(_) | Method::Lora(_) => None,
+        let backbone = match model.method().moves_backbone() {
+            true => Some((&on_cpu(model.backbone())? - &base.backbone)?),
+            false => None,
         };
         let card = Card {
             method: model.method().clone(),
@@ -150,7 +150,7 @@ impl Adapted {
         scaled.backbone = self.backbone.as_ref().map(|delta| delta.scale(alpha)).transpose()?;
         if let Some(modules) = &mut scaled.modules {
             for entry in modules.layout().clone().entries() {
-                if architecture::is_output(&entry.name) {
+                if self.card.method.is_output(&entry.name) {
                     let value = modules.get(&entry.name)?.f_mul_scalar(alpha)?;
                     modules.set(&entry.name, &value)?;
                 }
@@ -200,7 +200,7 @@ impl Adapted {
             Theta::from_stored(Arc::new(layout), &file, &wanted, there.into_values().collect()).map(Some)
         };
         card.check_fit(base).with_context(|| path.display().to_string())?;
-        let moves_backbone = matches!(card.method, Method::Full | Method::Matching(_));
+        let moves_backbone = card.method.moves_backbone();
         let delta = fill(DELTA, if moves_backbone { architecture::backbone(config) } else { Vec::new() })?;
         let modules = fill(MODULES, architecture::module_tensors(config, &card.method)?)?;
         let head = fill(HEAD, architecture::classifier(config, card.labels.len()))?.context("there is no head")?;

@@ -12,10 +12,11 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use tch::{Device, Kind, Tensor};
 
 use super::absorbed;
-use super::architecture::{ADAPTER_DOWN, ADAPTER_UP, Positions, adapter_places};
+use super::adapter::Adapter;
+use super::architecture::{Positions, adapter_places};
 use super::leaves::{Leaves, Weight};
-use super::method::{AdapterPosition, Method};
-use super::{EncoderConfig, Lora};
+use super::lora::Lora;
+use super::{EncoderConfig, Method};
 use crate::native;
 use crate::text::TokenBatch;
 
@@ -167,46 +168,28 @@ impl LayerNorm {
     }
 }
 
-/// h + W_up · gelu_tanh(W_down · h + b_down) + b_up
-#[derive(Debug)]
-struct Adapter {
-    down: Linear,
-    up: Linear,
-}
-
-impl Adapter {
-    fn forward(&self, h: &Tensor, pass: &Pass) -> Result<Tensor> {
-        let inner = self.down.forward(h, pass)?.f_gelu("tanh")?; // (…, bottleneck)
-        Ok(h.f_add(&self.up.forward(&inner, pass)?)?)
-    }
-}
-
-/// The adapters of one sublayer: at most one of the two positions is filled.
-#[derive(Debug, Default)]
-struct Adapters {
-    in_sublayer: Option<Adapter>,
-    after_sublayer: Option<Adapter>,
-}
-
 /// What stands behind attention and behind the feed-forward map: LayerNorm(residual + dropout(W·x + b)).
 #[derive(Debug)]
 struct SublayerOutput {
     dense: Linear,
     norm: LayerNorm,
     dropout: f64,
-    adapters: Adapters,
+    adapter: Option<Adapter>,
 }
 
 impl SublayerOutput {
     fn forward(&self, x: &Tensor, residual: &Tensor, pass: &Pass) -> Result<Tensor> {
-        let mut y = self.dense.forward(x, pass)?;
-        if let Some(adapter) = &self.adapters.in_sublayer {
-            y = adapter.forward(&y, pass)?;
-        }
-        let y = self.norm.of_sum(&y, residual, self.dropout, pass)?;
-        match &self.adapters.after_sublayer {
-            None => Ok(y),
-            Some(adapter) => adapter.forward(&y, pass),
+        let y = self.dense.forward(x, pass)?;
+        match &self.adapter {
+            None => self.norm.of_sum(&y, residual, self.dropout, pass),
+            Some(adapter) if adapter.is_inside() => {
+                self.norm.of_sum(&adapter.forward(&y, &y, pass)?, residual, self.dropout, pass)
+            }
+            Some(adapter) if adapter.is_behind() => {
+                let y = self.norm.of_sum(&y, residual, self.dropout, pass)?;
+                adapter.forward(&y, &y, pass)
+            }
+            Some(adapter) => adapter.finish(&pass.dropout(&y, self.dropout)?, residual, &self.norm, pass),
         }
     }
 }
@@ -452,15 +435,9 @@ impl Encoder {
             Ok(linear)
         };
         let norm = |name: String| LayerNorm::new(backbone, &name, config.layer_norm_eps);
-        let adapters = |at: &str, which: usize| -> Result<Adapters> {
-            let (Method::Adapter(adapter), Some(leaves)) = (method, modules) else { return Ok(Adapters::default()) };
-            let name = format!("{at}.{}", adapter_places(config, adapter.position)[which]);
-            let down = Linear::new(leaves, &format!("{name}.{ADAPTER_DOWN}"))?;
-            let adapter_here = Adapter { down, up: Linear::new(leaves, &format!("{name}.{ADAPTER_UP}"))? };
-            Ok(match adapter.position {
-                AdapterPosition::InSublayer => Adapters { in_sublayer: Some(adapter_here), after_sublayer: None },
-                AdapterPosition::AfterSublayer => Adapters { in_sublayer: None, after_sublayer: Some(adapter_here) },
-            })
+        let adapter = |at: &str, which: usize| -> Result<Option<Adapter>> {
+            let (Method::Adapter(adapter), Some(leaves)) = (method, modules) else { return Ok(None) };
+            Adapter::new(leaves, &format!("{at}.{}", adapter_places(config, adapter.position)[which]), adapter)
         };
         let layer = |index: usize| -> Result<Layer> {
             let (at, names) = (family.layer_prefix(index), &family.layer);
@@ -476,14 +453,14 @@ impl Encoder {
                     dense: linear(&at, names.attention_output)?,
                     norm: norm(format!("{at}.{}", names.attention_norm))?,
                     dropout: if family.drops_attention_output { dropout } else { 0.0 },
-                    adapters: adapters(&at, 0)?,
+                    adapter: adapter(&at, 0)?,
                 },
                 intermediate: linear(&at, names.intermediate)?,
                 output: SublayerOutput {
                     dense: linear(&at, names.output)?,
                     norm: norm(format!("{at}.{}", names.output_norm))?,
                     dropout,
-                    adapters: adapters(&at, 1)?,
+                    adapter: adapter(&at, 1)?,
                 },
             })
         };

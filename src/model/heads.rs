@@ -3,10 +3,9 @@
 use anyhow::{Context, Result};
 use tch::{Kind, Tensor};
 
-use super::EncoderConfig;
-use super::architecture::Activation;
 use super::encoder::{Encoded, LayerNorm, Linear, Pass, gelu, linear};
 use super::leaves::{Leaves, Weight};
+use super::{Activation, EncoderConfig};
 
 #[derive(Debug)]
 pub(crate) enum Head {
@@ -66,10 +65,7 @@ impl ClassifierHead {
             x = pass.dropout(&x, self.dropout)?;
         }
         let x = self.dense.forward(&x, pass)?;
-        let x = match self.activation {
-            Activation::Tanh => x.f_tanh()?,
-            Activation::Relu => x.f_relu()?,
-        };
+        let x = self.activation.forward(&x)?;
         let x = pass.dropout(&x, self.dropout)?;
         self.out.forward(&x, pass)?.f_to_kind(Kind::Float).context("cannot compute the class scores")
     }

@@ -1,7 +1,9 @@
 //! Encoders with their heads, adapters and LoRA, over flat parameters.
 
 mod absorbed;
+mod activation;
 mod adapted;
+mod adapter;
 mod architecture;
 mod config;
 mod controls;
@@ -24,10 +26,13 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use tch::{Device, Kind, Tensor};
 
+pub use activation::Activation;
 pub use adapted::{Adapted, Card};
+pub use adapter::{AdapterConfig, AdapterPosition, Scaling, Signal, Sublayers, Wiring};
 pub use architecture::Family;
 pub use config::EncoderConfig;
-pub use method::{AdapterConfig, AdapterPosition, LoraConfig, Method};
+pub use lora::{LoraBias, LoraConfig};
+pub use method::Method;
 pub use permutation::{Coordinates, Permutation};
 pub use version::Version;
 
@@ -37,7 +42,6 @@ use crate::seed;
 use crate::text::{TokenBatch, Tokenizer};
 pub(crate) use encoder::{Encoded, Pass, Rows};
 use leaves::Leaves;
-use lora::Lora;
 pub(crate) use network::Network;
 use version::{initialised, save_tokenizer};
 
@@ -349,16 +353,16 @@ pub(crate) fn fresh_modules(config: &EncoderConfig, method: &Method, seed: u64) 
     let std = if let Method::Adapter(adapter) = method { adapter.initializer_range } else { 1.0 };
     let mut modules = initialised(config, &specs, std, &mut rng).context("cannot make the modules")?;
     if let Method::Lora(_) = method {
-        initialise_lora(&mut modules, &mut rng)?;
+        initialise_lora(method, &mut modules, &mut rng)?;
     }
     Ok(Some(modules))
 }
 
 /// A uniform in ±1/√in (Kaiming with a = √5, as in peft), B zero.
-fn initialise_lora(modules: &mut Theta, rng: &mut rand_xoshiro::Xoshiro256PlusPlus) -> Result<()> {
+fn initialise_lora(method: &Method, modules: &mut Theta, rng: &mut rand_xoshiro::Xoshiro256PlusPlus) -> Result<()> {
     use rand::RngExt;
     for entry in modules.layout().clone().entries() {
-        let bound = if architecture::is_output(&entry.name) { 0.0 } else { 1.0 / (entry.shape[1] as f32).sqrt() };
+        let bound = if method.is_output(&entry.name) { 0.0 } else { 1.0 / (entry.shape[1] as f32).sqrt() };
         let numbers: Vec<f32> = (0..entry.len).map(|_| (rng.random::<f32>() * 2.0 - 1.0) * bound).collect();
         modules.set(
             &entry.name,

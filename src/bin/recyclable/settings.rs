@@ -256,7 +256,7 @@ pub struct MethodArgs {
     /// Inner width of adapters
     #[arg(long)]
     bottleneck: Option<i64>,
-    /// after_sublayer or in_sublayer
+    /// after_sublayer, in_sublayer, pfeiffer or parallel
     #[arg(long, value_parser = named::<AdapterPosition>)]
     adapter_position: Option<AdapterPosition>,
     /// Standard deviation of fresh adapter weights
@@ -300,6 +300,7 @@ impl MethodArgs {
                     bottleneck: fill(&mut self.bottleneck, default.bottleneck),
                     position: fill(&mut self.adapter_position, default.position),
                     initializer_range: fill(&mut self.adapter_initializer_range, default.initializer_range),
+                    ..default
                 })
             }
             "lora" => {
@@ -307,7 +308,8 @@ impl MethodArgs {
                 Method::Lora(LoraConfig {
                     rank: fill(&mut self.rank, default.rank),
                     alpha: fill(&mut self.lora_alpha, default.alpha),
-                    targets: fill(&mut self.lora_targets, default.targets),
+                    targets: fill(&mut self.lora_targets, default.targets.clone()),
+                    ..default
                 })
             }
             "matching" => Method::Matching(required(&self.pattern, "pattern")?),

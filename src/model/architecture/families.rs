@@ -1,6 +1,7 @@
 //! The families, named as in transformers 5.17.0 (`modeling_*.py`).
 
-use super::{Activation, Architecture, Classifier, Embeddings, Layer, MaskedLm, Positions};
+use super::super::Activation;
+use super::{Architecture, Classifier, Embeddings, Layer, MaskedLm, Positions};
 
 const BERT_EMBEDDINGS: Embeddings = Embeddings {
     words: "embeddings.word_embeddings",

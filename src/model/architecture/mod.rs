@@ -15,11 +15,14 @@ use std::str::FromStr;
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use modules::{ADAPTER_DOWN, ADAPTER_UP, LORA_A, LORA_B, adapter_places, is_output, module_tensors};
-pub(crate) use names::{Named, OtherHead};
-pub(crate) use tensors::{
-    Axis, LinearMap, Role, TensorSpec, backbone, classifier, layout, linear_maps, masked_lm, pooler,
+use super::Activation;
+
+pub(crate) use modules::{
+    ADAPTER_DOWN, ADAPTER_NORM_AFTER, ADAPTER_NORM_BEFORE, ADAPTER_SCALING, ADAPTER_UP, LORA_A, LORA_B, adapter_places,
+    module_tensors, names_module,
 };
+pub(crate) use names::{Named, OtherHead};
+pub(crate) use tensors::{Axis, Role, TensorSpec, backbone, classifier, layout, linear_maps, masked_lm, pooler};
 
 /// A family of encoders, named as in `model_type` of a `config.json`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -157,12 +160,6 @@ pub(crate) struct Classifier {
     pub drops_first: bool,
     pub activation: Activation,
     pub out: &'static str,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Activation {
-    Tanh,
-    Relu,
 }
 
 impl Architecture {

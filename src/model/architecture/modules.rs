@@ -2,80 +2,125 @@
 
 use anyhow::{Result, bail};
 
-use super::super::EncoderConfig;
-use super::super::method::{AdapterPosition, Method};
-use super::tensors::linear;
-use super::{Axis, LinearMap, Role, TensorSpec, linear_maps};
+use super::super::adapter::{AdapterConfig, AdapterPosition, Scaling, Sublayers};
+use super::super::method::Method;
+use super::super::{EncoderConfig, LoraConfig};
+use super::families::{DISTILBERT, ROBERTA};
+use super::tensors::{linear, norm};
+use super::{Axis, Layer, Role, TensorSpec, linear_maps};
 use crate::params::Part;
 
-/// An adapter's maps, below its name.
+/// An adapter's tensors, below its name.
 pub(crate) const ADAPTER_DOWN: &str = "down_proj";
 pub(crate) const ADAPTER_UP: &str = "up_proj";
+pub(crate) const ADAPTER_NORM_BEFORE: &str = "norm_before";
+pub(crate) const ADAPTER_NORM_AFTER: &str = "norm_after";
+pub(crate) const ADAPTER_SCALING: &str = "scaling";
 /// The matrices of a LoRA update, below the name of the map that it updates.
 pub(crate) const LORA_A: &str = "lora_A.weight";
 pub(crate) const LORA_B: &str = "lora_B.weight";
 
-/// Whether a module's tensor belongs to its last linear map: what the module adds to the network is linear in it.
-pub(crate) fn is_output(name: &str) -> bool {
-    name.ends_with(LORA_B) || name.rsplit('.').nth(1) == Some(ADAPTER_UP)
+impl Method {
+    /// Whether a module's tensor belongs to its last map: what the module adds to the network is linear in these.
+    pub(crate) fn is_output(&self, tensor: &str) -> bool {
+        let last = match self {
+            Method::Adapter(adapter) if adapter.norm_after => ADAPTER_NORM_AFTER,
+            _ => ADAPTER_UP,
+        };
+        tensor.ends_with(LORA_B) || tensor.rsplit('.').nth(1) == Some(last)
+    }
 }
 
 /// The adapters' names inside a layer: behind attention, behind the feed-forward sublayer.
 pub(crate) fn adapter_places(config: &EncoderConfig, position: AdapterPosition) -> [String; 2] {
     let layer = &config.architecture().layer;
     match position {
-        AdapterPosition::AfterSublayer => ["attention.adapter".to_string(), "output.adapter".to_string()],
         AdapterPosition::InSublayer => [layer.attention_output, layer.output].map(|name| format!("{name}.adapter")),
+        _ => ["attention.adapter".to_string(), "output.adapter".to_string()],
     }
 }
 
-impl LinearMap {
-    /// Whether LoRA's target names this map: by its whole name or its last part, in this family or in BERT.
-    fn is_target(&self, target: &str) -> bool {
-        [self.name, self.known_as].iter().any(|name| *name == target || name.ends_with(&format!(".{target}")))
-    }
+/// Whether `name` names a module: by its whole name or its last parts, in this family or in BERT.
+pub(crate) fn names_module(name: &str, module: &str) -> bool {
+    let names = |module: &str| module.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+    names(module) || in_bert(module).is_some_and(|module| names(&module))
 }
 
-/// The modules that a method puts into the model: none for those that move the backbone.
+/// What BERT would call a linear map of DistilBERT.
+fn in_bert(module: &str) -> Option<String> {
+    let maps = |layer: &'static Layer| {
+        [layer.query, layer.key, layer.value, layer.attention_output, layer.intermediate, layer.output]
+    };
+    let mut both = maps(&DISTILBERT.layer).into_iter().zip(maps(&ROBERTA.layer));
+    both.find_map(|(theirs, known_as)| module.strip_suffix(theirs).map(|rest| format!("{rest}{known_as}")))
+}
+
+/// The modules that a method puts into the model: none for those that move the backbone alone.
 pub(crate) fn module_tensors(config: &EncoderConfig, method: &Method) -> Result<Vec<TensorSpec>> {
-    let mut specs = Vec::new();
     match method {
-        Method::Full | Method::Matching(_) => {}
-        Method::Adapter(adapter) => {
-            let inside = Axis::Fixed(adapter.bottleneck);
-            for layer in 0..config.num_hidden_layers {
-                let (prefix, part) = (config.architecture().layer_prefix(layer), Part::Layer(layer));
-                for place in adapter_places(config, adapter.position) {
-                    specs.extend(linear(format!("{prefix}.{place}.{ADAPTER_DOWN}"), part, inside, Axis::Hidden));
-                    specs.extend(linear(format!("{prefix}.{place}.{ADAPTER_UP}"), part, Axis::Hidden, inside));
-                }
+        Method::Full | Method::Matching(_) => Ok(Vec::new()),
+        Method::Adapter(adapter) => Ok(adapters(config, adapter)),
+        Method::Lora(lora) => updates(config, lora),
+    }
+}
+
+fn adapters(config: &EncoderConfig, adapter: &AdapterConfig) -> Vec<TensorSpec> {
+    let mut specs = Vec::new();
+    for layer in 0..config.num_hidden_layers {
+        let Some(width) = adapter.width(layer) else { continue };
+        let (prefix, part, inside) =
+            (config.architecture().layer_prefix(layer), Part::Layer(layer), Axis::Fixed(width));
+        for (at, place) in adapter_places(config, adapter.position).into_iter().enumerate() {
+            let only = [Sublayers::Attention, Sublayers::FeedForward][at];
+            if ![Sublayers::Both, only].contains(&adapter.sublayers) {
+                continue;
+            }
+            let name = |end: &str| format!("{prefix}.{place}.{end}");
+            if adapter.norm_before {
+                specs.extend(norm(name(ADAPTER_NORM_BEFORE), part));
+            }
+            specs.extend(linear(name(ADAPTER_DOWN), part, inside, Axis::Hidden));
+            specs.extend(linear(name(ADAPTER_UP), part, Axis::Hidden, inside));
+            let axis = match adapter.scaling {
+                Scaling::Fixed(_) => None,
+                Scaling::Learned => Some(Axis::Fixed(1)),
+                Scaling::Channel => Some(Axis::Hidden),
+            };
+            let scaling = |axis| TensorSpec { name: name(ADAPTER_SCALING), role: Role::Scale, part, axes: vec![axis] };
+            specs.extend(axis.map(scaling));
+            if adapter.norm_after {
+                specs.extend(norm(name(ADAPTER_NORM_AFTER), part));
             }
         }
-        Method::Lora(lora) => {
-            let maps = linear_maps(config);
-            for target in &lora.targets {
-                if !maps.iter().any(|map| map.is_target(target)) {
-                    let names = maps.map(|map| map.name).join(", ");
-                    bail!(
-                        "LoRA target {target:?} names no linear map of a layer: use whole names or last parts of {names}"
-                    );
-                }
-            }
-            let inside = Axis::Fixed(lora.rank);
-            for layer in 0..config.num_hidden_layers {
-                let (prefix, part) = (config.architecture().layer_prefix(layer), Part::Layer(layer));
-                for map in maps.iter().filter(|map| lora.targets.iter().any(|target| map.is_target(target))) {
-                    let matrix = |end: &str, writes, reads| TensorSpec {
-                        name: format!("{prefix}.{}.{end}", map.name),
-                        role: Role::Weight,
-                        part,
-                        axes: vec![writes, reads],
-                    };
-                    specs.push(matrix(LORA_A, inside, map.reads));
-                    specs.push(matrix(LORA_B, map.writes, inside));
-                }
-            }
+    }
+    specs
+}
+
+fn updates(config: &EncoderConfig, lora: &LoraConfig) -> Result<Vec<TensorSpec>> {
+    let maps = linear_maps(config);
+    let all: Vec<(usize, String, Axis, Axis)> = (0..config.num_hidden_layers)
+        .flat_map(|layer| {
+            let prefix = config.architecture().layer_prefix(layer);
+            maps.iter().map(move |map| (layer, format!("{prefix}.{}", map.name), map.writes, map.reads))
+        })
+        .collect();
+    let patterns = lora.rank_pattern.keys().chain(lora.alpha_pattern.keys());
+    for target in lora.targets.iter().chain(patterns) {
+        if !all.iter().any(|(_, name, ..)| names_module(target, name)) {
+            let names = maps.map(|map| map.name).join(", ");
+            bail!("LoRA target {target:?} names no linear map of a layer: use whole names or last parts of {names}");
         }
+    }
+    let mut specs = Vec::new();
+    for (layer, name, writes, reads) in all.into_iter().filter(|(_, name, ..)| lora.updates(name)) {
+        let inside = Axis::Fixed(lora.rank_of(&name));
+        let matrix = |end: &str, writes, reads| TensorSpec {
+            name: format!("{name}.{end}"),
+            role: Role::Weight,
+            part: Part::Layer(layer),
+            axes: vec![writes, reads],
+        };
+        specs.extend([matrix(LORA_A, inside, reads), matrix(LORA_B, writes, inside)]);
     }
     Ok(specs)
 }

@@ -82,7 +82,7 @@ pub(super) fn linear(name: String, part: Part, writes: Axis, reads: Axis) -> [Te
     [weight, TensorSpec { name: format!("{name}.bias"), role: Role::Bias, part, axes: vec![writes] }]
 }
 
-fn norm(name: String, part: Part) -> [TensorSpec; 2] {
+pub(super) fn norm(name: String, part: Part) -> [TensorSpec; 2] {
     let tensor = |end: &str, role| TensorSpec { name: format!("{name}.{end}"), role, part, axes: vec![Axis::Hidden] };
     [tensor("weight", Role::Scale), tensor("bias", Role::Bias)]
 }
@@ -92,23 +92,21 @@ fn norm(name: String, part: Part) -> [TensorSpec; 2] {
 pub(crate) struct LinearMap {
     /// Below the layer's prefix.
     pub name: &'static str,
-    /// What BERT and RoBERTa call it, which every family understands.
-    pub known_as: &'static str,
     pub writes: Axis,
     pub reads: Axis,
 }
 
 /// The linear maps of one layer, in the order of computation.
 pub(crate) fn linear_maps(config: &EncoderConfig) -> [LinearMap; 6] {
-    let (layer, known) = (&config.architecture().layer, &super::families::ROBERTA.layer);
-    let map = |name, known_as, writes, reads| LinearMap { name, known_as, writes, reads };
+    let layer = &config.architecture().layer;
+    let map = |name, writes, reads| LinearMap { name, writes, reads };
     [
-        map(layer.query, known.query, Axis::Heads, Axis::Hidden),
-        map(layer.key, known.key, Axis::Heads, Axis::Hidden),
-        map(layer.value, known.value, Axis::Heads, Axis::Hidden),
-        map(layer.attention_output, known.attention_output, Axis::Hidden, Axis::Heads),
-        map(layer.intermediate, known.intermediate, Axis::Neurons, Axis::Hidden),
-        map(layer.output, known.output, Axis::Hidden, Axis::Neurons),
+        map(layer.query, Axis::Heads, Axis::Hidden),
+        map(layer.key, Axis::Heads, Axis::Hidden),
+        map(layer.value, Axis::Heads, Axis::Hidden),
+        map(layer.attention_output, Axis::Hidden, Axis::Heads),
+        map(layer.intermediate, Axis::Neurons, Axis::Hidden),
+        map(layer.output, Axis::Hidden, Axis::Neurons),
     ]
 }
 
