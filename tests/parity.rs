@@ -81,6 +81,7 @@ fn classifier(version: &Version, golden: &Golden) -> Result<Model> {
         .into_iter()
         .map(|name| Ok((name.clone(), golden.get(&format!("classifier/{name}"))?)));
     let card = Card {
+        head: None,
         method: Method::Full,
         task: "golden".to_string(),
         labels: (0..5).map(|label| format!("label {label}")).collect(),

@@ -44,8 +44,8 @@ pub(super) fn attend(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::encoder::{Pass, Rows};
     use crate::model::{AdapterConfig, EncoderConfig, LoraConfig, Method, Model, Version};
+    use crate::model::{Pass, Rows};
     use crate::text::{TokenBatch, Tokenizer};
     use tch::Device;
 

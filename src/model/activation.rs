@@ -5,9 +5,9 @@ use std::str::FromStr;
 
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
-use super::encoder::gelu;
+use crate::native;
 
 /// A function of one number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,6 +92,14 @@ impl TryFrom<String> for Activation {
 impl From<Activation> for String {
     fn from(activation: Activation) -> String {
         activation.to_string()
+    }
+}
+
+/// x·Φ(x)
+pub(crate) fn gelu(x: &Tensor) -> Result<Tensor> {
+    match (x.kind(), x.device()) {
+        (Kind::BFloat16, Device::Cpu) => native::gelu(x),
+        _ => Ok(x.f_gelu("none")?),
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tch::Device;
 
 use super::architecture::{self, TensorSpec};
-use super::{Method, Model, Version};
+use super::{EncoderConfig, HeadShape, Method, Model, Version};
 use crate::params::{Delta, Stored, Theta, write_safetensors};
 
 /// The metadata key under which an adapted file keeps its card.
@@ -44,6 +44,9 @@ pub struct Card {
     pub task: String,
     /// The classes, in the order of the head's scores.
     pub labels: Vec<String>,
+    /// The shape of the head, where it is not that of the family's classes in transformers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<HeadShape>,
     /// Fingerprint of the backbone they were tuned on.
     pub base: String,
     /// Fingerprint of that backbone's layout (names and shapes): weights fit every base that shares it.
@@ -64,6 +67,11 @@ impl Card {
     pub fn read(path: impl AsRef<Path>) -> Result<Card> {
         let path = path.as_ref();
         Card::of_file(&Stored::open(path)?, path)
+    }
+
+    /// The configuration of what these weights make of a base.
+    pub(super) fn config(&self, base: &Version) -> EncoderConfig {
+        EncoderConfig { head: self.head, ..base.config.clone() }
     }
 
     /// Refuses a base of another layout or tokenizer.
@@ -114,6 +122,7 @@ impl Adapted {
             method: model.method().clone(),
             task: task.to_string(),
             labels: model.labels().to_vec(),
+            head: model.config().head,
             base: base.fingerprint()?,
             base_layout: base.backbone.layout().fingerprint(),
             tokenizer: Some(base.tokenizer.fingerprint()?),
@@ -134,7 +143,9 @@ impl Adapted {
             None => base.backbone.try_clone()?,
         };
         let modules = self.modules.as_ref().map(Theta::try_clone).transpose()?;
-        Model::from_parts(base, &self.card.labels, &self.card.method, backbone, modules, self.head.try_clone()?, device)
+        let config = self.card.config(base);
+        let head = self.head.try_clone()?;
+        Model::from_parts(config, &self.card.labels, &self.card.method, backbone, modules, head, device)
     }
 
     /// Refuses a base of another layout or tokenizer; says whether it is the one the weights were tuned on.
@@ -189,7 +200,7 @@ impl Adapted {
             let Some((group, rest)) = group else { bail!("{} holds an unexpected tensor {name}", path.display()) };
             groups.entry(group).or_default().insert(rest.to_string(), name.clone());
         }
-        let config = &base.config;
+        let config = &card.config(base);
         let mut fill = |group: &str, specs: Vec<TensorSpec>| -> Result<Option<Theta>> {
             let (layout, mut there) = (architecture::layout(config, &specs)?, groups.remove(group).unwrap_or_default());
             if specs.is_empty() && there.is_empty() {

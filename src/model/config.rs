@@ -7,8 +7,8 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::Family;
 use super::architecture::{Architecture, Positions};
+use super::{Activation, Family};
 use crate::files::{read_json, write_json};
 
 /// A Hugging Face configuration of an encoder, under BERT's and RoBERTa's names for the settings ([`EncoderConfig::load`] and
@@ -55,6 +55,9 @@ pub struct EncoderConfig {
     pub is_decoder: bool,
     /// Whether the masked-LM head shares the token embeddings; only `true` is supported.
     pub tie_word_embeddings: bool,
+    /// The shape of the classification head, where it is not the family's own; it stands with the weights, not in the file.
+    #[serde(skip)]
+    pub head: Option<HeadShape>,
     /// Everything else the file holds (`architectures`, `id2label`, …), kept as it is.
     #[serde(flatten)]
     pub other: BTreeMap<String, Value>,
@@ -82,9 +85,20 @@ impl Default for EncoderConfig {
             classifier_dropout: None,
             is_decoder: false,
             tie_word_embeddings: true,
+            head: None,
             other: BTreeMap::new(),
         }
     }
+}
+
+/// The shape of a classification head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeadShape {
+    /// Whether there is a dense map before the one that scores the classes.
+    pub dense: bool,
+    /// What follows that map.
+    pub activation: Activation,
 }
 
 /// What a configuration says of a head that is not saved with it, or of the file it was read from.
@@ -116,6 +130,12 @@ fn family_of_classes(fields: &Map<String, Value>) -> Result<Family> {
 const MOST_LAYERS: usize = 1_000;
 
 impl EncoderConfig {
+    /// The shape of this model's classification head.
+    pub(crate) fn head_shape(&self) -> HeadShape {
+        let own = HeadShape { dense: true, activation: self.architecture().classifier.activation };
+        self.head.unwrap_or(own)
+    }
+
     /// A small RoBERTa for teaching and tests: 2 layers, 4 heads, no dropout.
     pub fn tiny(vocab_size: i64, hidden_size: i64, max_length: i64) -> EncoderConfig {
         EncoderConfig {

@@ -98,7 +98,8 @@ mod tests {
             weights.card.scores.insert("dev_accuracy".to_string(), 0.9);
             let (labels, backbone, head) =
                 (&weights.card.labels, version.backbone.try_clone()?, weights.head.try_clone()?);
-            let bare = Model::from_parts(&version, labels, &Method::Full, backbone, None, head, Device::Cpu)?;
+            let bare =
+                Model::from_parts(version.config.clone(), labels, &Method::Full, backbone, None, head, Device::Cpu)?;
             let control = weights.head_only()?;
             let off = difference(&control.apply(&version, Device::Cpu)?.logits(&tokens)?, &bare.logits(&tokens)?)?;
             // Modules keep attention from absorbing its maps, which is another order of summation.

@@ -4,169 +4,19 @@
 //! poolers; what they call their tensors, and how they count positions, stands in [`super::architecture`].
 //! Shapes: b sequences, t positions, h hidden size, n heads of size d = h / n, r rows that the last layer is asked for.
 
-use std::cell::RefCell;
-
 use anyhow::{Context, Result, anyhow, ensure};
-use rand::RngExt;
-use rand_xoshiro::Xoshiro256PlusPlus;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use super::absorbed;
+use super::activation::gelu;
 use super::adapter::Adapter;
 use super::architecture::{Positions, adapter_places};
 use super::leaves::{Leaves, Weight};
 use super::lora::Lora;
+use super::maps::{LayerNorm, Linear};
+use super::pass::{Pass, Rows, linear};
 use super::{EncoderConfig, Method};
-use crate::native;
 use crate::text::TokenBatch;
-
-/// How one forward pass is to be computed.
-pub(crate) struct Pass {
-    /// Draws dropout masks; `None` in evaluation.
-    pub dropout: Option<RefCell<Xoshiro256PlusPlus>>,
-    /// The kind of the tensors that enter matrix products.
-    pub kind: Kind,
-    /// What the last layer is computed for.
-    pub rows: Rows,
-    /// Keep the hidden states of every layer.
-    pub hidden_states: bool,
-    /// Keep the attention weights of every layer, on the explicit path.
-    pub attentions: bool,
-}
-
-/// The positions whose last hidden state is wanted: the last layer is not computed for others.
-pub(crate) enum Rows {
-    All,
-    /// `<s>`, the first of each sequence: the result is (b, 1, h).
-    First,
-    /// These, as indices into b·t: the result is (1, r, h).
-    At(Tensor),
-}
-
-impl Pass {
-    pub fn evaluation() -> Pass {
-        Pass { dropout: None, kind: Kind::Float, rows: Rows::All, hidden_states: false, attentions: false }
-    }
-
-    /// A training pass whose dropout masks depend on this generator alone. On CUDA libtorch draws them, seeded from it.
-    pub fn training(mut rng: Xoshiro256PlusPlus, device: Device) -> Pass {
-        if device.is_cuda() {
-            tch::manual_seed(rng.random::<i64>());
-        }
-        Pass { dropout: Some(RefCell::new(rng)), ..Pass::evaluation() }
-    }
-
-    /// A second pass of the same step, with dropout masks of its own.
-    pub fn again(&self) -> Pass {
-        let dropout = self.dropout.as_ref().map(|rng| {
-            let mut rng = rng.borrow().clone();
-            rng.jump();
-            RefCell::new(rng)
-        });
-        Pass { dropout, ..Pass::evaluation() }
-    }
-
-    fn drops(&self, p: f64) -> bool {
-        p > 0.0 && self.dropout.is_some()
-    }
-
-    /// Where the masks of one dropout come from; `None` where nothing is dropped.
-    fn draw(&self, p: f64) -> Option<i64> {
-        self.dropout.as_ref().filter(|_| p > 0.0).map(|rng| rng.borrow_mut().random())
-    }
-
-    /// x with each element zeroed with probability p and scaled by 1 / (1 − p) otherwise.
-    pub fn dropout(&self, x: &Tensor, p: f64) -> Result<Tensor> {
-        self.dropout_to(x, p, x.kind())
-    }
-
-    /// The same, of this kind.
-    ///
-    /// On the CPU the mask comes from a seed that the pass's own generator draws: libtorch's is shared by the process, cannot be saved, and is slow.
-    fn dropout_to(&self, x: &Tensor, p: f64, kind: Kind) -> Result<Tensor> {
-        match self.draw(p) {
-            None => Ok(x.f_to_kind(kind)?),
-            Some(_) if x.device().is_cuda() => Ok(x.f_dropout(p, true)?.f_to_kind(kind)?),
-            Some(seed) => native::dropout(x, p, seed, kind),
-        }
-    }
-}
-
-/// y = x·Wᵀ + b, plus a low-rank update where LoRA is in place.
-#[derive(Debug)]
-pub(crate) struct Linear {
-    weight: Weight,
-    bias: Weight,
-    lora: Option<Lora>,
-}
-
-impl Linear {
-    pub fn new(leaves: &Leaves, name: &str) -> Result<Linear> {
-        Ok(Linear {
-            weight: leaves.weight(&format!("{name}.weight"))?,
-            bias: leaves.weight(&format!("{name}.bias"))?,
-            lora: None,
-        })
-    }
-
-    /// Whether it is x·Wᵀ + b and nothing else.
-    fn is_plain(&self) -> bool {
-        self.lora.is_none()
-    }
-
-    pub fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
-        let y = linear(x, &[&self.weight], &[&self.bias], pass)?;
-        match &self.lora {
-            None => Ok(y),
-            Some(lora) => Ok(y.f_add(&lora.forward(x, pass)?)?),
-        }
-    }
-}
-
-/// x·Wᵀ + b in the pass's kind, of maps stacked on each other. Gradients reach the exact weights.
-pub(crate) fn linear(x: &Tensor, weights: &[&Weight], biases: &[&Weight], pass: &Pass) -> Result<Tensor> {
-    if pass.kind == Kind::BFloat16 {
-        return native::bf16_linear(x, weights, biases);
-    }
-    let stacked = |parts: &[&Weight]| match parts {
-        [one] => Ok(one.exact.shallow_clone()),
-        _ => Tensor::f_cat(&parts.iter().map(|part| &part.exact).collect::<Vec<_>>(), 0),
-    };
-    let bias = if biases.is_empty() { None } else { Some(stacked(biases)?) };
-    Ok(x.f_linear(&stacked(weights)?, bias.as_ref())?)
-}
-
-#[derive(Debug)]
-pub(crate) struct LayerNorm {
-    weight: Tensor,
-    bias: Tensor,
-    eps: f64,
-}
-
-impl LayerNorm {
-    pub fn new(leaves: &Leaves, name: &str, eps: f64) -> Result<LayerNorm> {
-        Ok(LayerNorm {
-            weight: leaves.get(&format!("{name}.weight"))?,
-            bias: leaves.get(&format!("{name}.bias"))?,
-            eps,
-        })
-    }
-
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let x = x.f_to_kind(Kind::Float)?;
-        Ok(x.f_layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), self.eps, true)?)
-    }
-
-    /// LayerNorm(residual + dropout(branch))
-    fn of_sum(&self, branch: &Tensor, residual: &Tensor, p: f64, pass: &Pass) -> Result<Tensor> {
-        if residual.device().is_cuda() {
-            return self.forward(&pass.dropout(branch, p)?.f_add(residual)?);
-        }
-        let norm = native::Norm { weight: &self.weight, bias: &self.bias, epsilon: self.eps };
-        let (p, seed) = pass.draw(p).map_or((0.0, 0), |seed| (p, seed));
-        native::add_norm(branch, residual, norm, p, seed)
-    }
-}
 
 /// What stands behind attention and behind the feed-forward map: LayerNorm(residual + dropout(W·x + b)).
 #[derive(Debug)]
@@ -358,14 +208,6 @@ fn explicit_attention(
     Ok((mixed.f_view([b, n, q_len, d])?, weights.f_view([b, n, q_len, t])?))
 }
 
-/// x·Φ(x)
-pub(crate) fn gelu(x: &Tensor) -> Result<Tensor> {
-    match (x.kind(), x.device()) {
-        (Kind::BFloat16, Device::Cpu) => native::gelu(x),
-        _ => Ok(x.f_gelu("none")?),
-    }
-}
-
 #[derive(Debug)]
 struct Layer {
     attention: SelfAttention,
@@ -430,7 +272,7 @@ impl Encoder {
             let name = format!("{at}.{name}");
             let mut linear = Linear::new(backbone, &name)?;
             if let (Method::Lora(lora), Some(leaves)) = (method, modules) {
-                linear.lora = Lora::new(leaves, &name, lora)?;
+                linear = linear.with_update(Lora::new(leaves, &name, lora)?);
             }
             Ok(linear)
         };

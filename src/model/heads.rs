@@ -3,8 +3,11 @@
 use anyhow::{Context, Result};
 use tch::{Kind, Tensor};
 
-use super::encoder::{Encoded, LayerNorm, Linear, Pass, gelu, linear};
+use super::activation::gelu;
+use super::encoder::Encoded;
 use super::leaves::{Leaves, Weight};
+use super::maps::{LayerNorm, Linear};
+use super::pass::{Pass, linear};
 use super::{Activation, EncoderConfig};
 
 #[derive(Debug)]
@@ -39,7 +42,7 @@ impl LmHead {
 /// head drops from x, too.
 #[derive(Debug)]
 pub(crate) struct ClassifierHead {
-    dense: Linear,
+    dense: Option<Linear>,
     activation: Activation,
     out: Linear,
     dropout: f64,
@@ -48,10 +51,10 @@ pub(crate) struct ClassifierHead {
 
 impl ClassifierHead {
     pub fn new(leaves: &Leaves, config: &EncoderConfig) -> Result<ClassifierHead> {
-        let names = &config.architecture().classifier;
+        let (names, shape) = (&config.architecture().classifier, config.head_shape());
         Ok(ClassifierHead {
-            dense: Linear::new(leaves, names.dense)?,
-            activation: names.activation,
+            dense: shape.dense.then(|| Linear::new(leaves, names.dense)).transpose()?,
+            activation: shape.activation,
             out: Linear::new(leaves, names.out)?,
             dropout: config.classifier_dropout.unwrap_or(config.hidden_dropout_prob),
             drops_first: names.drops_first,
@@ -64,8 +67,9 @@ impl ClassifierHead {
         if self.drops_first {
             x = pass.dropout(&x, self.dropout)?;
         }
-        let x = self.dense.forward(&x, pass)?;
-        let x = self.activation.forward(&x)?;
+        if let Some(dense) = &self.dense {
+            x = self.activation.forward(&dense.forward(&x, pass)?)?;
+        }
         let x = pass.dropout(&x, self.dropout)?;
         self.out.forward(&x, pass)?.f_to_kind(Kind::Float).context("cannot compute the class scores")
     }

@@ -12,8 +12,10 @@ mod heads;
 mod leaves;
 mod load;
 mod lora;
+mod maps;
 mod method;
 mod network;
+mod pass;
 mod permutation;
 mod permuted;
 mod show;
@@ -28,11 +30,9 @@ use tch::{Device, Kind, Tensor};
 
 pub use activation::Activation;
 pub use adapted::{Adapted, Card};
-pub use adapter::{AdapterConfig, AdapterPosition, Scaling, Signal, Sublayers, Wiring};
 pub use architecture::Family;
-pub use config::EncoderConfig;
-pub use lora::{LoraBias, LoraConfig};
-pub use method::Method;
+pub use config::{EncoderConfig, HeadShape};
+pub use method::{AdapterConfig, AdapterPosition, LoraBias, LoraConfig, Method, Scaling, Signal, Sublayers, Wiring};
 pub use permutation::{Coordinates, Permutation};
 pub use version::Version;
 
@@ -40,9 +40,10 @@ use crate::device::Precision;
 use crate::params::{Theta, write_safetensors};
 use crate::seed;
 use crate::text::{TokenBatch, Tokenizer};
-pub(crate) use encoder::{Encoded, Pass, Rows};
+pub(crate) use encoder::Encoded;
 use leaves::Leaves;
 pub(crate) use network::Network;
+pub(crate) use pass::{Pass, Rows};
 use version::{initialised, save_tokenizer};
 
 /// The pattern that trains no parameter of the backbone, on purpose.
@@ -92,12 +93,13 @@ impl Model {
     ) -> Result<Model> {
         let modules = fresh_modules(&version.config, method, seed)?;
         let head = fresh_head(version, labels, seed)?;
-        Model::from_parts(version, labels, method, version.backbone.try_clone()?, modules, head, device)
+        let config = version.config.clone();
+        Model::from_parts(config, labels, method, version.backbone.try_clone()?, modules, head, device)
     }
 
-    /// A classifier made of these parts; `version` gives the configuration.
+    /// A classifier made of these parts.
     pub(crate) fn from_parts(
-        version: &Version,
+        config: EncoderConfig,
         labels: &[String],
         method: &Method,
         backbone: Theta,
@@ -108,7 +110,7 @@ impl Model {
         ensure!(labels.len() >= 2, "a classifier needs at least two labels, there are {}: {labels:?}", labels.len());
         let modules = modules.map(|modules| modules.to_device(device)).transpose()?;
         let (backbone, head) = (backbone.to_device(device)?, head.to_device(device)?);
-        Model::wire(version.config.clone(), method.clone(), labels.to_vec(), backbone, modules, head)
+        Model::wire(config, method.clone(), labels.to_vec(), backbone, modules, head)
     }
 
     fn wire(
@@ -320,6 +322,11 @@ impl Model {
             self.modules.is_none(),
             "a model with {} modules does not fit a {} folder: save the adapted weights",
             self.method.name(),
+            self.config.model_type.class("ForSequenceClassification")
+        );
+        ensure!(
+            self.config.head.is_none(),
+            "this model's classification head is not of the shape that a {} has: export the adapted weights for AdapterHub",
             self.config.model_type.class("ForSequenceClassification")
         );
         let parts = [("", &self.backbone.theta), ("", &self.head.theta)];

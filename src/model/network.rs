@@ -3,9 +3,10 @@
 use anyhow::{Result, bail};
 use tch::{Kind, Tensor};
 
-use super::encoder::{Encoded, Encoder, Pass, Rows};
+use super::encoder::{Encoded, Encoder};
 use super::heads::{ClassifierHead, Head, LmHead};
 use super::leaves::{Leaves, Rounded};
+use super::pass::{Pass, Rows};
 use super::{EncoderConfig, Method};
 use crate::text::TokenBatch;
 

@@ -106,7 +106,7 @@ impl Adapted {
         );
         let mut card = self.card.derived("carried to permuted coordinates");
         card.base = base.permuted_by(permutation)?.fingerprint()?;
-        let axes = axes(&base.config, &self.card.method, self.card.labels.len())?;
+        let axes = axes(&self.card.config(base), &self.card.method, self.card.labels.len())?;
         let of = |theta: &Theta| permutation.of(theta, &axes);
         Ok(Adapted {
             backbone: self.backbone.as_deref().map(of).transpose()?.map(Delta::new),

@@ -19,7 +19,7 @@ use super::Activation;
 
 pub(crate) use modules::{
     ADAPTER_DOWN, ADAPTER_NORM_AFTER, ADAPTER_NORM_BEFORE, ADAPTER_SCALING, ADAPTER_UP, LORA_A, LORA_B, adapter_places,
-    module_tensors, names_module,
+    module_tensors,
 };
 pub(crate) use names::{Named, OtherHead};
 pub(crate) use tensors::{Axis, Role, TensorSpec, backbone, classifier, layout, linear_maps, masked_lm, pooler};

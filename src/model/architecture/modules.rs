@@ -1,10 +1,10 @@
 //! The tensors of the small modules that tuning puts into a model: adapters and LoRA.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Result, bail};
 
-use super::super::adapter::{AdapterConfig, AdapterPosition, Scaling, Sublayers};
-use super::super::method::Method;
-use super::super::{EncoderConfig, LoraConfig};
+use super::super::{AdapterConfig, AdapterPosition, EncoderConfig, LoraBias, LoraConfig, Method, Scaling, Sublayers};
 use super::families::{DISTILBERT, ROBERTA};
 use super::tensors::{linear, norm};
 use super::{Axis, Layer, Role, TensorSpec, linear_maps};
@@ -53,6 +53,44 @@ fn in_bert(module: &str) -> Option<String> {
     };
     let mut both = maps(&DISTILBERT.layer).into_iter().zip(maps(&ROBERTA.layer));
     both.find_map(|(theirs, known_as)| module.strip_suffix(theirs).map(|rest| format!("{rest}{known_as}")))
+}
+
+impl LoraConfig {
+    /// Whether the linear map with this name is updated.
+    pub(crate) fn updates(&self, map: &str) -> bool {
+        self.targets.iter().any(|target| names_module(target, map))
+    }
+
+    /// The rank of the update of a map.
+    pub(crate) fn rank_of(&self, map: &str) -> i64 {
+        of_pattern(&self.rank_pattern, map).unwrap_or(self.rank)
+    }
+
+    /// s, what the update of a map counts.
+    pub(crate) fn scale_of(&self, map: &str) -> f64 {
+        let (rank, alpha) = (self.rank_of(map) as f64, of_pattern(&self.alpha_pattern, map).unwrap_or(self.alpha));
+        alpha / if self.rslora { rank.sqrt() } else { rank }
+    }
+
+    /// Whether this parameter of the backbone is trained.
+    pub(crate) fn trains(&self, name: &str) -> bool {
+        let (module, parameter) = name.rsplit_once('.').unwrap_or((name, ""));
+        let as_bias = parameter == "bias"
+            && match self.bias {
+                LoraBias::None => false,
+                LoraBias::All => true,
+                LoraBias::LoraOnly => self.updates(module),
+            };
+        // A module to be saved may hold others.
+        let mut holders = std::iter::successors(Some(module), |name| name.rsplit_once('.').map(|(outer, _)| outer));
+        as_bias || holders.any(|holder| self.modules_to_save.iter().any(|saved| names_module(saved, holder)))
+    }
+}
+
+/// What a pattern says of a map: the longest of the names that fit.
+fn of_pattern<T: Copy>(pattern: &BTreeMap<String, T>, map: &str) -> Option<T> {
+    let fitting = pattern.iter().filter(|(name, _)| names_module(name, map));
+    fitting.max_by_key(|(name, _)| name.len()).map(|(_, value)| *value)
 }
 
 /// The modules that a method puts into the model: none for those that move the backbone alone.

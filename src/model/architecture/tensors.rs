@@ -157,13 +157,17 @@ pub(crate) fn pooler(config: &EncoderConfig) -> Vec<TensorSpec> {
     linear(names.dense.to_string(), Part::Pooler, Axis::Fixed(config.hidden_size), Axis::Hidden).to_vec()
 }
 
-/// The classification head for this many classes, with a pooler where the family has one.
+/// The classification head for this many classes, with a pooler where the family has one; of another shape where the configuration says so.
 pub(crate) fn classifier(config: &EncoderConfig, classes: usize) -> Vec<TensorSpec> {
     let (names, part, inside) = (&config.architecture().classifier, Part::Other, Axis::Fixed(config.hidden_size));
+    let (classes, out) = (Axis::Fixed(classes as i64), names.out.to_string());
+    if !config.head_shape().dense {
+        return linear(out, part, classes, Axis::Hidden).to_vec();
+    }
     let mut specs = pooler(config);
     if specs.is_empty() {
         specs.extend(linear(names.dense.to_string(), part, inside, Axis::Hidden));
     }
-    specs.extend(linear(names.out.to_string(), part, Axis::Fixed(classes as i64), inside));
+    specs.extend(linear(out, part, classes, inside));
     specs
 }

@@ -1,10 +1,14 @@
 //! How a model is tuned: all of it, or small modules inside it.
 
+mod adapter;
+mod lora;
+
 use anyhow::{Context, Result};
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
-use super::{AdapterConfig, LoraConfig};
+pub use adapter::{AdapterConfig, AdapterPosition, Scaling, Signal, Sublayers, Wiring};
+pub use lora::{LoraBias, LoraConfig};
 
 /// Says by name what is trained.
 type NameFilter = Box<dyn Fn(&str) -> bool>;
@@ -70,4 +74,9 @@ impl Method {
             Method::Matching(_) => self.trains_backbone().map(|_| ()),
         }
     }
+}
+
+/// For what is left out of files where it is as usual.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
