@@ -51,6 +51,7 @@ pub mod device;
 pub mod display;
 pub mod experiment;
 pub mod files;
+pub mod interchange;
 pub mod lineage;
 pub mod model;
 mod native;

@@ -70,7 +70,7 @@ impl Card {
     }
 
     /// The configuration of what these weights make of a base.
-    pub(super) fn config(&self, base: &Version) -> EncoderConfig {
+    pub(crate) fn config(&self, base: &Version) -> EncoderConfig {
         EncoderConfig { head: self.head, ..base.config.clone() }
     }
 

@@ -4,7 +4,7 @@ mod absorbed;
 mod activation;
 mod adapted;
 mod adapter;
-mod architecture;
+pub(crate) mod architecture;
 mod config;
 mod controls;
 mod encoder;

@@ -29,6 +29,7 @@ pub(super) const ROBERTA: Architecture = Architecture {
     embeddings: BERT_EMBEDDINGS,
     layers: "encoder.layer",
     layer: BERT_LAYER,
+    hub_places: ["attention.output", "output"],
     drops_attention_output: true,
     masked_lm: MaskedLm {
         dense: "lm_head.dense",
@@ -89,6 +90,7 @@ pub(super) const DISTILBERT: Architecture = Architecture {
         output: "ffn.lin2",
         output_norm: "output_layer_norm",
     },
+    hub_places: ["attention_adapters", "output_adapters"],
     drops_attention_output: false,
     masked_lm: MaskedLm {
         dense: "vocab_transform",

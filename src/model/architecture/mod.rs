@@ -19,10 +19,13 @@ use super::Activation;
 
 pub(crate) use modules::{
     ADAPTER_DOWN, ADAPTER_NORM_AFTER, ADAPTER_NORM_BEFORE, ADAPTER_SCALING, ADAPTER_UP, LORA_A, LORA_B, adapter_places,
-    module_tensors,
+    module_tensors, names_module,
 };
-pub(crate) use names::{Named, OtherHead};
-pub(crate) use tensors::{Axis, Role, TensorSpec, backbone, classifier, layout, linear_maps, masked_lm, pooler};
+pub(crate) use names::{Named, OtherHead, whole_name};
+pub(crate) use tensors::{
+    Axis, Role, TensorSpec, backbone, classifier, head_map_shapes, head_modules, layout, linear_maps, map_shapes,
+    masked_lm, pooler, scores,
+};
 
 /// A family of encoders, named as in `model_type` of a `config.json`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,6 +101,8 @@ pub(crate) struct Architecture {
     pub layers: &'static str,
     /// What is in a layer, below its number.
     pub layer: Layer,
+    /// Where AdapterHub puts its adapters in a layer: behind attention, behind the feed-forward map.
+    pub hub_places: [&'static str; 2],
     /// Whether dropout stands behind attention, as it does behind the feed-forward map.
     pub drops_attention_output: bool,
     /// The masked-LM head.

@@ -66,10 +66,15 @@ impl LoraConfig {
         of_pattern(&self.rank_pattern, map).unwrap_or(self.rank)
     }
 
+    /// The alpha of the update of a map.
+    pub(crate) fn alpha_of(&self, map: &str) -> f64 {
+        of_pattern(&self.alpha_pattern, map).unwrap_or(self.alpha)
+    }
+
     /// s, what the update of a map counts.
     pub(crate) fn scale_of(&self, map: &str) -> f64 {
-        let (rank, alpha) = (self.rank_of(map) as f64, of_pattern(&self.alpha_pattern, map).unwrap_or(self.alpha));
-        alpha / if self.rslora { rank.sqrt() } else { rank }
+        let rank = self.rank_of(map) as f64;
+        self.alpha_of(map) / if self.rslora { rank.sqrt() } else { rank }
     }
 
     /// Whether this parameter of the backbone is trained.

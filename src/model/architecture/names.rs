@@ -1,6 +1,6 @@
 //! Which tensor of a file is which of a model's, whatever wrote the file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use anyhow::{Result, ensure};
@@ -38,6 +38,32 @@ impl fmt::Display for OtherHead {
     }
 }
 
+/// What an encoder's tensors are called.
+struct Known {
+    names: BTreeSet<String>,
+    prefix: &'static str,
+    layers: String,
+}
+
+impl Known {
+    fn of(config: &EncoderConfig) -> Known {
+        let (family, specs) = (config.architecture(), [tensors::backbone(config), tensors::pooler(config)].concat());
+        let names = specs.into_iter().map(|spec| spec.name).collect();
+        Known { names, prefix: family.prefix, layers: format!("{}.", family.layers) }
+    }
+
+    /// A name with the family's prefix, where it is one of the encoder's that lacks it.
+    fn whole(&self, name: &str) -> String {
+        let prefixed = format!("{}.{name}", self.prefix);
+        if name.starts_with(&self.layers) || self.names.contains(&prefixed) { prefixed } else { name.to_string() }
+    }
+}
+
+/// A name with the family's prefix, where it is of the encoder and lacks it: tools that were given a bare encoder know of none.
+pub(crate) fn whole_name(config: &EncoderConfig, name: &str) -> String {
+    Known::of(config).whole(name)
+}
+
 /// The tensors of a file by our names for them.
 #[derive(Debug, Default)]
 pub(crate) struct Named {
@@ -54,20 +80,15 @@ impl Named {
     /// Errors where two tensors have one name, or where tensors differ that should be one.
     pub fn of(config: &EncoderConfig, stored: &Stored) -> Result<Named> {
         let family = config.architecture();
-        let known: Vec<TensorSpec> = [tensors::backbone(config), tensors::pooler(config)].concat();
-        let is_known = |name: &str| known.iter().any(|spec| spec.name == name);
-        let known_layer = format!("{}.", family.layers);
+        let known = Known::of(config);
         let (mut names, mut has_prefix) = (BTreeMap::new(), false);
         for theirs in stored.tensors().keys() {
             let mut ours = unwrapped(theirs);
             if let Some((old, new)) = OLD_NAMES.iter().find(|(old, _)| ours.ends_with(old)) {
                 ours = format!("{}{new}", &ours[..ours.len() - old.len()]);
             }
-            has_prefix |= is_known(&ours);
-            let prefixed = format!("{}.{ours}", family.prefix);
-            if ours.starts_with(&known_layer) || is_known(&prefixed) {
-                ours = prefixed;
-            }
+            has_prefix |= known.names.contains(&ours);
+            ours = known.whole(&ours);
             if BUFFERS.iter().any(|buffer| ours.ends_with(buffer)) {
                 continue;
             }

@@ -1,5 +1,7 @@
 //! The tensors of a model: names, what their axes count, and what follows from their role.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result};
 
 use super::super::EncoderConfig;
@@ -108,6 +110,38 @@ pub(crate) fn linear_maps(config: &EncoderConfig) -> [LinearMap; 6] {
         map(layer.intermediate, Axis::Neurons, Axis::Hidden),
         map(layer.output, Axis::Hidden, Axis::Neurons),
     ]
+}
+
+/// What every linear map of the encoder writes and reads, by its whole name.
+pub(crate) fn map_shapes(config: &EncoderConfig) -> BTreeMap<String, [i64; 2]> {
+    let of_layer = |layer| {
+        let prefix = config.architecture().layer_prefix(layer);
+        let shape = |map: &LinearMap| [map.writes.size(config), map.reads.size(config)];
+        linear_maps(config).map(|map| (format!("{prefix}.{}", map.name), shape(&map)))
+    };
+    (0..config.num_hidden_layers).flat_map(of_layer).collect()
+}
+
+/// The same of the classification head, but for the last map, which writes classes.
+pub(crate) fn head_map_shapes(config: &EncoderConfig) -> BTreeMap<String, [i64; 2]> {
+    let dense = config.architecture().classifier.dense.to_string();
+    BTreeMap::from([(dense, [config.hidden_size, config.hidden_size])])
+}
+
+/// The last map of the classification head, which scores the classes.
+pub(crate) fn scores(config: &EncoderConfig) -> &'static str {
+    config.architecture().classifier.out
+}
+
+/// The modules that the classification head is made of, as another tool names them to save them whole.
+pub(crate) fn head_modules(config: &EncoderConfig) -> Vec<&'static str> {
+    let names = &config.architecture().classifier;
+    let outer = |name: &'static str| name.split_once('.').map_or(name, |(first, _)| first);
+    // BERT's pooler is of the encoder.
+    let dense = if names.pooler { "pooler" } else { outer(names.dense) };
+    let mut modules = vec![dense, outer(names.out)];
+    modules.dedup();
+    modules
 }
 
 /// The backbone: embeddings and layers.

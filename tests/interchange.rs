@@ -1,0 +1,127 @@
+//! Weights of PEFT, AdapterHub, OpenDelta and transformers come in and go back, with those packages as judges. Needs the test
+//! environments (`make test` makes them); where there are none these tests say so, and with `CI=true` they fail.
+
+mod support;
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use recyclable::interchange::{Format, ImportOptions, Imported, export, import};
+use recyclable::model::{Model, Version};
+use recyclable::text::TokenBatch;
+use support::{Golden, python_with, run_python};
+use tch::{Device, Kind};
+
+const LABELS: [&str; 3] = ["background", "uses", "naïve"];
+
+fn options() -> ImportOptions {
+    let labels = Some(LABELS.map(String::from).to_vec());
+    ImportOptions { task: "topic".to_string(), labels, ..ImportOptions::default() }
+}
+
+/// The folders in a folder, by name.
+fn folders(at: &Path) -> Result<Vec<(String, PathBuf)>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(at).with_context(|| at.display().to_string())? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        found.push((name, path));
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Whether a model scores what Python's did.
+fn compare(model: &Model, at: &Path) -> Result<()> {
+    let golden = Golden::load(at.join("expected.safetensors"))?;
+    let tokens = TokenBatch {
+        input_ids: golden.get("input_ids")?,
+        attention_mask: Some(golden.get("attention_mask")?.to_kind(Kind::Bool)),
+        token_types: golden.find("token_type_ids"),
+    };
+    golden.compare("logits", &model.logits(&tokens)?, None, 0.0)
+}
+
+/// Takes every case in, compares its scores, and writes it back beside it in the same format.
+fn there_and_back(family: &Path, format: Format) -> Result<Version> {
+    let base = Version::load(family.join("base"))?;
+    for (name, at) in folders(&family.join("cases"))? {
+        let case = || format!("{}, {name}", family.display());
+        let adapter = (name == "two adapters").then(|| "second".to_string());
+        let options = ImportOptions { adapter, ..options() };
+        assert_eq!(Format::of(&at)?, format);
+        let Imported { adapted, .. } = import(&at, &base, &options).with_context(case)?;
+        compare(&adapted.apply(&base, Device::Cpu)?, &at).with_context(case)?;
+        let back = family.join("back").join(&name);
+        export(&adapted, &base, format, &back, None).with_context(case)?;
+        // What was exported says everything: it comes back without being told the labels.
+        let silent = ImportOptions { task: "topic".to_string(), ..ImportOptions::default() };
+        let again = import(&back, &base, &silent).with_context(case)?;
+        assert_eq!(again.adapted.card.labels, LABELS, "{name}");
+        compare(&again.adapted.apply(&base, Device::Cpu)?, &at).with_context(case)?;
+        // Through our own file, too.
+        let file = family.join("ours").join(&name);
+        adapted.save(&file)?;
+        let ours = recyclable::model::Adapted::load(&file, &base)?;
+        compare(&ours.apply(&base, Device::Cpu)?, &at).with_context(case)?;
+    }
+    Ok(base)
+}
+
+/// What refused folders are refused with.
+fn refusals(family: &Path, base: &Version, expected: &[(&str, &str)]) -> Result<()> {
+    for (name, at) in folders(&family.join("refused"))? {
+        let Some((_, words)) = expected.iter().find(|(case, _)| *case == name) else {
+            ensure!(name == "plain", "{name} is a case that nothing is expected of");
+            continue;
+        };
+        let error = import(&at, base, &options()).err();
+        let error = error.map_or("it was not refused".to_string(), |error| format!("{error:#}"));
+        ensure!(error.contains(words), "{}, {name}: {error}", family.display());
+    }
+    Ok(())
+}
+
+#[test]
+fn lora_of_peft_scores_here_what_it_scores_there_and_goes_back() -> Result<()> {
+    let Some(python) = python_with("import torch, transformers, peft")? else { return Ok(()) };
+    let folder = tempfile::tempdir()?;
+    let run = |what: &str| {
+        run_python(&python, "../interchange/peft_side.py", &[OsStr::new(what), folder.path().as_os_str()])
+    };
+    run("make")?;
+    let mut bases = Vec::new();
+    for (family, at) in folders(folder.path())? {
+        let base = there_and_back(&at, Format::Peft)?;
+        let expected = [
+            ("dora", "use_dora"),
+            ("embeddings", "lora_embedding"),
+            ("bias of updates", "lora_bias"),
+            ("ia3", "type IA3"),
+            ("lost update", "lacks the update of"),
+            ("half an update", "lacks"),
+            ("unknown tensor", "gate.weight"),
+            ("no head", "modules_to_save"),
+            ("other rank", "adapter_config.json says 5"),
+            ("pissa", "changes the base"),
+            ("unknown setting", "use_hyperlora"),
+            ("not a number", "NaN"),
+            ("pickled", "never opens"),
+        ];
+        refusals(&at, &base, &expected)?;
+        let plain = at.join("cases/plain");
+        let few = ImportOptions { labels: Some(vec!["a".into(), "b".into()]), ..options() };
+        let error = format!("{:#}", import(&plain, &base, &few).unwrap_err());
+        ensure!(error.contains("scores 3 classes") && error.contains("2 labels"), "{error}");
+        let error = format!("{:#}", import(&at.join("cases/two adapters"), &base, &options()).unwrap_err());
+        ensure!(error.contains("several adapters") && error.contains("second"), "{error}");
+        bases.push((family, plain, base));
+    }
+    // Another family has no such maps.
+    for ((_, plain, _), (other, _, base)) in bases.iter().zip(bases.iter().cycle().skip(1)) {
+        ensure!(import(plain, base, &options()).is_err() || other.contains("roberta") || other == "camembert", "{other}");
+    }
+    println!("PEFT scores what was exported; the largest difference is {}", run("check")?);
+    Ok(())
+}
