@@ -87,9 +87,8 @@ fn refusals(family: &Path, base: &Version, expected: &[(&str, &str)]) -> Result<
 fn lora_of_peft_scores_here_what_it_scores_there_and_goes_back() -> Result<()> {
     let Some(python) = python_with("import torch, transformers, peft")? else { return Ok(()) };
     let folder = tempfile::tempdir()?;
-    let run = |what: &str| {
-        run_python(&python, "../interchange/peft_side.py", &[OsStr::new(what), folder.path().as_os_str()])
-    };
+    let run =
+        |what: &str| run_python(&python, "../interchange/peft_side.py", &[OsStr::new(what), folder.path().as_os_str()]);
     run("make")?;
     let mut bases = Vec::new();
     for (family, at) in folders(folder.path())? {
@@ -120,8 +119,47 @@ fn lora_of_peft_scores_here_what_it_scores_there_and_goes_back() -> Result<()> {
     }
     // Another family has no such maps.
     for ((_, plain, _), (other, _, base)) in bases.iter().zip(bases.iter().cycle().skip(1)) {
-        ensure!(import(plain, base, &options()).is_err() || other.contains("roberta") || other == "camembert", "{other}");
+        ensure!(
+            import(plain, base, &options()).is_err() || other.contains("roberta") || other == "camembert",
+            "{other}"
+        );
     }
     println!("PEFT scores what was exported; the largest difference is {}", run("check")?);
+    Ok(())
+}
+
+/// The Python of the environment that the package `adapters` has.
+fn adapters_python() -> Result<Option<PathBuf>> {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv-adapters/bin/python");
+    support::python_at("RECYCLABLE_TEST_ADAPTERS_PYTHON", own, "import torch, transformers, adapters")
+}
+
+#[test]
+fn adapters_of_adapterhub_score_here_what_they_score_there_and_go_back() -> Result<()> {
+    let Some(python) = adapters_python()? else { return Ok(()) };
+    let folder = tempfile::tempdir()?;
+    let run =
+        |what: &str| run_python(&python, "../interchange/hub_side.py", &[OsStr::new(what), folder.path().as_os_str()]);
+    run("make")?;
+    for (family, at) in folders(folder.path())? {
+        let base = there_and_back(&at, Format::AdapterHub)?;
+        let expected = [
+            ("lora", "it is a lora"),
+            ("invertible", "inv_adapter"),
+            ("gated", "use_gating"),
+            ("three layers", "3 layers"),
+            ("no head", "with_head=True"),
+            ("tagging", "type tagging"),
+            ("lost tensor", "lacks"),
+            ("unknown tensor", "gate"),
+            ("other width", "has the shape"),
+            ("unknown activation", "softplus"),
+            ("labels with a gap", "does not number the classes"),
+            ("pickled", "never opens"),
+        ];
+        refusals(&at, &base, &expected)?;
+        ensure!(family.contains("bert"), "{family}");
+    }
+    println!("AdapterHub scores what was exported; the largest difference is {}", run("check")?);
     Ok(())
 }

@@ -123,8 +123,13 @@ pub fn python() -> Result<Option<PathBuf>> {
 
 /// The Python of the test environment, where these imports succeed; otherwise as [`python`].
 pub fn python_with(imports: &str) -> Result<Option<PathBuf>> {
-    let named = std::env::var_os("RECYCLABLE_TEST_PYTHON").map(PathBuf::from);
-    let python = named.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv-test/bin/python"));
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv-test/bin/python");
+    python_at("RECYCLABLE_TEST_PYTHON", own, imports)
+}
+
+/// The Python that a variable names, else `own`, where these imports succeed; otherwise as [`python`].
+pub fn python_at(variable: &str, own: PathBuf, imports: &str) -> Result<Option<PathBuf>> {
+    let python = std::env::var_os(variable).map_or(own, PathBuf::from);
     // One attempt to import, so that a broken environment is told from a failing test.
     let probe = Command::new(&python).args(["-c", imports]).env_remove("LD_LIBRARY_PATH").output();
     let problem = match probe {
@@ -132,7 +137,7 @@ pub fn python_with(imports: &str) -> Result<Option<PathBuf>> {
         Ok(output) => String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or("no reason given").to_string(),
         Err(error) => error.to_string(),
     };
-    let advice = "`make test` makes it, or set RECYCLABLE_TEST_PYTHON";
+    let advice = format!("`make test` makes it, or set {variable}");
     let reason = format!("{} cannot run `{imports}` ({problem}): {advice}", python.display());
     if std::env::var("CI").is_ok_and(|value| value == "true") {
         bail!("{reason}");
