@@ -163,3 +163,64 @@ fn adapters_of_adapterhub_score_here_what_they_score_there_and_go_back() -> Resu
     println!("AdapterHub scores what was exported; the largest difference is {}", run("check")?);
     Ok(())
 }
+
+#[test]
+fn adapters_of_both_layouts_of_opendelta_score_here_what_they_score_there() -> Result<()> {
+    let Some(python) = adapters_python()? else { return Ok(()) };
+    let folder = tempfile::tempdir()?;
+    let releases = ["opendelta-0.2.4", "opendelta-0.3.2"];
+    for release in releases {
+        let arguments = [OsStr::new(release), folder.path().as_os_str()];
+        run_python(&python, "../interchange/delta_side.py", &arguments)?;
+    }
+    for (family, at) in folders(folder.path())? {
+        let base = Version::load(at.join("base"))?;
+        for release in releases {
+            let case = || format!("{family}, {release}");
+            assert_eq!(Format::of(&at.join(release))?, Format::OpenDelta);
+            let Imported { adapted, .. } = import(&at.join(release), &base, &options()).with_context(case)?;
+            compare(&adapted.apply(&base, Device::Cpu)?, &at.join(release)).with_context(case)?;
+            // What OpenDelta left can go to AdapterHub: another format has a place for both positions.
+            let hub = at.join(format!("hub-{release}"));
+            export(&adapted, &base, Format::AdapterHub, &hub, None).with_context(case)?;
+            let again = import(&hub, &base, &options()).with_context(case)?.adapted;
+            compare(&again.apply(&base, Device::Cpu)?, &at.join(release)).with_context(case)?;
+            let error = format!("{:#}", export(&adapted, &base, Format::OpenDelta, &hub, None).unwrap_err());
+            ensure!(error.contains("only read"), "{error}");
+        }
+    }
+    Ok(())
+}
+
+/// A model of transformers that was tuned whole; the folder of `families.py` has a base and a classifier of other weights.
+#[test]
+fn a_model_that_transformers_tuned_becomes_a_difference_to_its_base_and_goes_back() -> Result<()> {
+    let Some(python) = support::python()? else { return Ok(()) };
+    let folder = tempfile::tempdir()?;
+    run_python(&python, "../interchange/tuned_side.py", &[OsStr::new("make"), folder.path().as_os_str()])?;
+    for (family, at) in folders(folder.path())? {
+        let case = || family.clone();
+        let base = Version::load(at.join("base"))?;
+        let unnamed = ImportOptions { task: "topic".to_string(), ..ImportOptions::default() };
+        let Imported { adapted, notes } = import(&at.join("tuned"), &base, &unnamed).with_context(case)?;
+        ensure!(notes.is_empty(), "{family}: {notes:?}");
+        assert_eq!(adapted.card.labels, LABELS);
+        ensure!(adapted.card.recipe["imported"]["format"] == "transformers", "{}", adapted.card.recipe);
+        compare(&adapted.apply(&base, Device::Cpu)?, &at.join("tuned")).with_context(case)?;
+        export(&adapted, &base, Format::Transformers, &at.join("back"), None).with_context(case)?;
+
+        // A base that has nothing to do with it is refused with the numbers, and taken where that is forced.
+        let other = Version::load(at.join("other"))?;
+        let error = format!("{:#}", import(&at.join("tuned"), &other, &unnamed).unwrap_err());
+        ensure!(error.contains("‖Δ‖ =") && error.contains("not the base"), "{family}: {error}");
+        let forced = import(&at.join("tuned"), &other, &ImportOptions { force: true, ..unnamed.clone() })?;
+        ensure!(forced.notes.iter().any(|note| note.contains("forced")), "{:?}", forced.notes);
+        ensure!(forced.adapted.card.recipe["imported"]["forced"].is_array(), "{}", forced.adapted.card.recipe);
+        compare(&forced.adapted.apply(&other, Device::Cpu)?, &at.join("tuned")).with_context(case)?;
+        let smaller = Version::load(at.join("smaller"))?;
+        let error = format!("{:#}", import(&at.join("tuned"), &smaller, &unnamed).unwrap_err());
+        ensure!(error.contains("layers") && error.contains("not tuned from this base"), "{family}: {error}");
+    }
+    run_python(&python, "../interchange/tuned_side.py", &[OsStr::new("check"), folder.path().as_os_str()])?;
+    Ok(())
+}
