@@ -25,6 +25,7 @@ setup: ## Make .venv, which holds libtorch (1.3 GB; with CUDA where there is an 
 .PHONY: setup-test
 setup-test: setup
 	@scripts/setup.sh test
+	@scripts/setup.sh adapters
 
 .PHONY: build
 build: setup ## Build the library and the command line (the first time 2-3 minutes)
@@ -126,4 +127,4 @@ check: fmt clippy doc ## fmt, clippy and doc
 
 .PHONY: clean
 clean: ## Remove what was built and the environments (runs/ stays, and the kernel in ~/.cache/recyclable)
-	rm -rf target .venv .venv-test .venv-notebooks .venv*.lock.tmp
+	rm -rf target .venv .venv-test .venv-adapters .venv-notebooks .venv*.lock.tmp

@@ -3,6 +3,7 @@
 #
 #   scripts/setup.sh         .venv: libtorch, for every build (light without an NVIDIA driver, full with one)
 #   scripts/setup.sh test    .venv-test: full torch and transformers, for comparisons with Python
+#   scripts/setup.sh adapters    .venv-adapters: the package adapters with the transformers that it wants, and OpenDelta, beside .venv-test
 #
 # An environment is complete when its file .ready holds the key of what it was made from (this script's recipe
 # number, the pins, the Python version, light or full). One without it, or with another key, is made anew: so an
@@ -52,7 +53,11 @@ light)
     if has_nvidia_driver; then kind=full; fi
     ;;
 test) venv=.venv-test pins=requirements-test.txt kind=full ;;
-*) fail "usage: $0 [light|test]" ;;
+adapters)
+    venv=.venv-adapters pins=requirements-adapters.txt kind=adapters
+    [ -f .venv-test/.ready ] || fail "there is no .venv-test, which .venv-adapters stands on: run '$0 test' first"
+    ;;
+*) fail "usage: $0 [light|test|adapters]" ;;
 esac
 
 is_ready() { # a full environment also serves a machine whose driver is gone
@@ -76,16 +81,35 @@ fi
 case "$venv $kind" in
 ".venv light") echo "Making .venv: libtorch for a CPU (1.3 GB, downloads 530 MB)." ;;
 ".venv full") echo "Making .venv: libtorch with CUDA, because there is an NVIDIA driver (5 GB, a few minutes)." ;;
+*" adapters") echo "Making .venv-adapters: adapters and OpenDelta to compare with (100 MB; only tests need it)." ;;
 *) echo "Making .venv-test: full torch, transformers and scikit-learn to compare with (about 5 GB, a few minutes; only tests and benchmarks need it)." ;;
 esac
 
 rm -rf $venv
 "$python" -m venv $venv
 
-no_deps=()
-if [ $kind = light ]; then no_deps=(--no-deps); fi
 quiet=()
 if [ ! -t 1 ]; then quiet=(--quiet --progress-bar off); fi
+
+if [ $kind = adapters ]; then
+    # Its own packages come first, torch and the rest are those of .venv-test.
+    site=$(cd $venv && ls -d lib/python3*/site-packages)
+    tests=$(cd .venv-test && ls -d "$PWD"/lib/python3*/site-packages)
+    echo "$tests" >"$venv/$site/zz-venv-test.pth"
+    pip=(.venv-test/bin/python -m pip install --disable-pip-version-check "${quiet[@]}" --no-deps)
+    grep -v opendelta $pins >$venv/pins
+    failed="pip could not install $pins into $venv (its message stands above): check the network, then run this again"
+    "${pip[@]}" --target "$venv/$site" -r $venv/pins || fail "$failed"
+    # Its releases exclude each other: each has a folder of its own.
+    grep -o 'opendelta==.*' $pins | while read -r pin; do
+        "${pip[@]}" --target "$venv/${pin/==/-}" "$pin" || fail "$failed"
+    done
+    key $kind $pins >$venv/.ready
+    exit 0
+fi
+
+no_deps=()
+if [ $kind = light ]; then no_deps=(--no-deps); fi
 $venv/bin/python -m pip install --disable-pip-version-check "${quiet[@]}" "${no_deps[@]}" -r $pins ||
     fail "pip could not install $pins into $venv (its message stands above): check the network and 'df -h .', then run this again"
 

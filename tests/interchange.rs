@@ -192,6 +192,46 @@ fn adapters_of_both_layouts_of_opendelta_score_here_what_they_score_there() -> R
     Ok(())
 }
 
+/// A lineage that holds weights of two tools: what it lists, which version it refuses, and what it gives back.
+#[cfg(feature = "cli")]
+fn on_the_command_line(at: &Path) -> Result<()> {
+    let run = |line: &str| -> Result<(bool, String)> {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_recyclable"));
+        let output = command.args(line.split_whitespace()).current_dir(at).output()?;
+        let text = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+        Ok((output.status.success(), text))
+    };
+    let ok = |line: &str| -> Result<String> {
+        let (success, text) = run(line)?;
+        ensure!(success, "{line}: {text}");
+        Ok(text)
+    };
+    let refused = |line: &str| -> Result<String> {
+        let (success, text) = run(line)?;
+        ensure!(!success, "{line} was not refused: {text}");
+        Ok(text)
+    };
+    for (name, folder) in [("M_0", "base"), ("M_1", "other")] {
+        ok(&format!("lineage import {name} {folder} --lineage L"))?;
+    }
+    let forced = ok("lineage import-tuned tuned --version M_1 --task topic --force --id wrong --lineage L")?;
+    ensure!(forced.contains("it lies") && forced.contains("from M_0"), "{forced}");
+    ok("lineage import-tuned tuned --version M_0 --task topic --lineage L")?;
+    ensure!(refused("lineage import-tuned tuned --version M_0 --task topic --lineage L")?.contains("already"));
+    let list = ok("lineage list --lineage L")?;
+    ensure!(list.contains("topic.full.transformers") && list.contains("from"), "{list}");
+    ensure!(ok("lineage show M_0 --lineage L")?.contains("transformers"));
+    ok("lineage export M_0 given --weights topic.full.transformers --format transformers --onto M_1 --lineage L")?;
+    ok("lineage export M_0 plain --lineage L")?;
+    ensure!(at.join("given/model.safetensors").is_file() && at.join("plain/config.json").is_file());
+    let wrong = refused("lineage export M_0 lora --weights topic.full.transformers --format peft --lineage L")?;
+    ensure!(wrong.contains("full weights") && !at.join("lora").exists(), "{wrong}");
+    let exists =
+        refused("lineage export M_0 given --weights topic.full.transformers --format transformers --lineage L")?;
+    ensure!(exists.contains("exists already"), "{exists}");
+    Ok(())
+}
+
 /// A model of transformers that was tuned whole; the folder of `families.py` has a base and a classifier of other weights.
 #[test]
 fn a_model_that_transformers_tuned_becomes_a_difference_to_its_base_and_goes_back() -> Result<()> {
@@ -217,6 +257,10 @@ fn a_model_that_transformers_tuned_becomes_a_difference_to_its_base_and_goes_bac
         ensure!(forced.notes.iter().any(|note| note.contains("forced")), "{:?}", forced.notes);
         ensure!(forced.adapted.card.recipe["imported"]["forced"].is_array(), "{}", forced.adapted.card.recipe);
         compare(&forced.adapted.apply(&other, Device::Cpu)?, &at.join("tuned")).with_context(case)?;
+        #[cfg(feature = "cli")]
+        if family == "bert" {
+            on_the_command_line(&at)?;
+        }
         let smaller = Version::load(at.join("smaller"))?;
         let error = format!("{:#}", import(&at.join("tuned"), &smaller, &unnamed).unwrap_err());
         ensure!(error.contains("layers") && error.contains("not tuned from this base"), "{family}: {error}");

@@ -18,6 +18,7 @@ mod head;
 mod open_delta;
 mod options;
 mod peft;
+mod store;
 mod tuned;
 
 use std::fmt;
@@ -28,6 +29,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 pub use options::{ImportOptions, Imported};
+pub use store::import_into;
 
 use crate::files::read_json;
 use crate::model::{Adapted, Version};

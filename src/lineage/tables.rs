@@ -78,18 +78,34 @@ impl Lineage {
         Ok(figure.caption("A line falls where its domain is trained on; where others are, it may rise again."))
     }
 
+    /// The weights tuned on any version: task, method, where they come from.
+    pub fn weights_table(&self) -> Result<Table> {
+        let columns = ["version", "id", "task", "method", "from"].map(Column::text).to_vec();
+        let mut table = Table::new("weights", "Weights tuned on them", columns);
+        for (version, _) in self.versions()? {
+            for id in self.adapted_ids(&version)? {
+                let card = self.card(&version, &id)?;
+                let from = card.imported_from().unwrap_or("here").to_string();
+                let row = [version.clone(), id, card.task, card.method.name().to_string(), from];
+                table.push(row.map(Cell::from));
+            }
+        }
+        Ok(table)
+    }
+
     /// The weights tuned on a version: task, method, scores.
     pub fn adapted_table(&self, version: &str) -> Result<Table> {
         let cards = self.adapted_ids(version)?.into_iter().map(|id| Ok((self.card(version, &id)?, id)));
         let cards = cards.collect::<Result<Vec<_>>>()?;
         let scores: BTreeSet<String> = cards.iter().flat_map(|(card, _)| card.scores.keys().cloned()).collect();
-        let mut columns = vec![Column::text("id"), Column::text("task"), Column::text("method")];
+        let mut columns = ["id", "task", "method", "from"].map(Column::text).to_vec();
         columns.push(Column::number("recycled", 0));
         columns.extend(scores.iter().map(|score| Column::number(score.replace('_', " "), 3)));
         let mut table = Table::new(format!("adapted.{version}"), format!("Weights tuned on {version}"), columns)
-            .caption("recycled: how many older versions the weights come from.");
+            .caption("from: the tool they were taken in from, or here. recycled: how many older versions the weights come from.");
         for (card, id) in cards {
-            let about = [Cell::from(id), Cell::from(card.task), Cell::from(card.method.name())];
+            let from = Cell::from(card.imported_from().unwrap_or("here"));
+            let about = [Cell::from(id), Cell::from(card.task), Cell::from(card.method.name()), from];
             let recycled = Cell::from(card.ancestry.len());
             let scores = scores.iter().map(|score| Cell::from(card.scores.get(score).copied()));
             table.push(about.into_iter().chain([recycled]).chain(scores));

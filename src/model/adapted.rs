@@ -69,6 +69,11 @@ impl Card {
         Card::of_file(&Stored::open(path)?, path)
     }
 
+    /// The tool that the weights were taken in from; none for those that were tuned here.
+    pub fn imported_from(&self) -> Option<&str> {
+        self.recipe.get("imported")?.get("format")?.as_str()
+    }
+
     /// The configuration of what these weights make of a base.
     pub(crate) fn config(&self, base: &Version) -> EncoderConfig {
         EncoderConfig { head: self.head, ..base.config.clone() }
