@@ -7,9 +7,14 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use recyclable::analysis::{Tuned, linear_path};
+use recyclable::device::Precision;
+use recyclable::display::Progress;
 use recyclable::interchange::{Format, ImportOptions, Imported, export, import};
-use recyclable::model::{Model, Version};
-use recyclable::text::TokenBatch;
+use recyclable::model::{Adapted, Model, Version};
+use recyclable::recycle::{Combined, Distill, DistillConfig, Init, Recycle, Upgrade};
+use recyclable::text::{Example, Task, TaskData, TokenBatch};
+use recyclable::train::{Optimisation, TuneConfig};
 use support::{Golden, python_with, run_python};
 use tch::{Device, Kind};
 
@@ -60,13 +65,59 @@ fn there_and_back(family: &Path, format: Format) -> Result<Version> {
         let again = import(&back, &base, &silent).with_context(case)?;
         assert_eq!(again.adapted.card.labels, LABELS, "{name}");
         compare(&again.adapted.apply(&base, Device::Cpu)?, &at).with_context(case)?;
+        // Nothing about the way they were tuned stops them from being recycled.
+        if family.ends_with("bert") {
+            is_recycled_in_every_way(&adapted, &base).with_context(case)?;
+        }
         // Through our own file, too.
         let file = family.join("ours").join(&name);
         adapted.save(&file)?;
-        let ours = recyclable::model::Adapted::load(&file, &base)?;
+        let ours = Adapted::load(&file, &base)?;
         compare(&ours.apply(&base, Device::Cpu)?, &at).with_context(case)?;
     }
     Ok(base)
+}
+
+/// A task of three classes, in words that the tokenizers of every family have.
+fn task() -> Task {
+    let texts = [("the cat sat", 0), ("on the mat", 1), ("the mat sat on the cat", 2)];
+    let example = |(text, label): &(&str, usize)| Example { text: text.to_string(), text_pair: None, label: *label };
+    let split = || texts.iter().cycle().take(6).map(example).collect::<Vec<_>>();
+    let labels = LABELS.map(String::from).to_vec();
+    Task { name: "topic".into(), domain: None, labels, train: split(), dev: split(), test: split() }
+}
+
+/// Weights of another tool are worth what those tuned here are: applied to an upgrade, compared along a path, distilled from, recycled.
+fn is_recycled_in_every_way(adapted: &Adapted, base: &Version) -> Result<()> {
+    let mut new = base.try_clone()?;
+    new.backbone = base.backbone.lerp(&base.backbone.scale(1.1)?, 0.5)?;
+    let config = TuneConfig {
+        method: adapted.card.method.clone(),
+        optimisation: Optimisation { steps: 3, ..Optimisation::default() },
+        batch_size: 3,
+        max_length: 12,
+        eval_every: 3,
+        ..TuneConfig::default()
+    };
+    let (task, quiet) = (task(), Progress::silent());
+    let test = TaskData::new(&task.test, &base.tokenizer, 12)?;
+    adapted.apply(&new, Device::Cpu)?;
+    let ends = [base, &new].map(|base| Tuned { version: base, adapted, precision: Precision::Fp32 });
+    let [a, b] = ends;
+    assert_eq!(linear_path(a, b, 3, &[("test", &test)], Device::Cpu)?.scores("test")?.len(), 3);
+    let upgrade = || Upgrade { old: base, outdated: adapted, new: &new };
+    let distill = DistillConfig::default();
+    let ways: [Box<dyn Recycle>; 3] = [
+        Box::new(Init),
+        Box::new(Distill { distill: distill.clone(), unlabelled: Vec::new() }),
+        Box::new(Combined { distill, unlabelled: Vec::new() }),
+    ];
+    for way in ways {
+        let run = way.recycle(upgrade(), &task, &config, Device::Cpu, &quiet)?;
+        ensure!(run.last.card.base == new.fingerprint()? && run.last.card.labels == LABELS);
+        run.last.apply(&new, Device::Cpu)?;
+    }
+    Ok(())
 }
 
 /// What refused folders are refused with.
