@@ -161,7 +161,7 @@ fn a_model_is_pretrained_tuned_upgraded_and_its_weights_recycled() -> Result<()>
         "recycle --lineage L --version M_2 --adapted M_1/topic.init.0 --task topic --method init --steps 3 --id twice",
     )?;
     let shown = desk.json("lineage show M_2 --lineage L")?;
-    assert_eq!(shown["adapted"]["rows"][0][3], "2", "recycled twice: {shown}");
+    assert_eq!(shown["adapted"]["rows"][0][4], "2", "recycled twice: {shown}");
 
     let scores = desk.json("eval --lineage L --version M_0 --adapted topic.full.0 --task topic")?;
     assert_eq!(scores["test"]["accuracy"], full["test"]["accuracy"]);

@@ -112,6 +112,11 @@ fn is_recycled_in_every_way(adapted: &Adapted, base: &Version) -> Result<()> {
         Box::new(Distill { distill: distill.clone(), unlabelled: Vec::new() }),
         Box::new(Combined { distill, unlabelled: Vec::new() }),
     ];
+    let mut turned = LABELS.map(String::from);
+    turned.reverse();
+    let error = Init.recycle(upgrade(), &task.in_order_of(&turned)?, &config, Device::Cpu, &quiet);
+    let error = error.err().context("another order must be refused")?.to_string();
+    ensure!(error.contains("in another order"), "{error}");
     for way in ways {
         let run = way.recycle(upgrade(), &task, &config, Device::Cpu, &quiet)?;
         ensure!(run.last.card.base == new.fingerprint()? && run.last.card.labels == LABELS);

@@ -177,6 +177,27 @@ impl Task {
         Ok(())
     }
 
+    /// The same task with its classes numbered in this order: that of weights which were tuned with another numbering.
+    ///
+    /// # Errors
+    /// Where these are not the task's classes.
+    pub fn in_order_of(&self, labels: &[String]) -> Result<Self> {
+        let places = self.labels.iter().map(|label| labels.iter().position(|other| other == label));
+        let places = places.collect::<Option<Vec<usize>>>().filter(|places| places.len() == labels.len());
+        let places = places.with_context(|| {
+            format!(
+                "the weights know the labels {labels:?}, task {} has {:?}: they must be the same",
+                self.name, self.labels
+            )
+        })?;
+        let renumbered = |examples: &[Example]| -> Vec<Example> {
+            examples.iter().map(|example| Example { label: places[example.label], ..example.clone() }).collect()
+        };
+        let splits = [&self.train, &self.dev, &self.test].map(|split| renumbered(split));
+        let [train, dev, test] = splits;
+        Ok(Task { labels: labels.to_vec(), train, dev, test, ..self.clone() })
+    }
+
     /// `shots` examples of every class for training, and as many for dev; the test split stays whole. A class with fewer
     /// examples is taken whole. The same seed draws the same examples; more shots draw a superset.
     ///
@@ -341,6 +362,23 @@ mod tests {
             dev: split(2),
             test: split(1),
         }
+    }
+
+    #[test]
+    fn a_task_is_numbered_as_other_weights_are_and_other_labels_are_refused() -> Result<()> {
+        let task = task(&[1, 2, 1]);
+        let order = ["l2", "l0", "l1"].map(String::from);
+        let other = task.in_order_of(&order)?;
+        let named = |task: &Task| -> Vec<(String, String)> {
+            task.dev.iter().map(|example| (example.text.clone(), task.labels[example.label].clone())).collect()
+        };
+        assert_eq!((&other.labels[..], named(&other)), (&order[..], named(&task)));
+        assert_ne!(other.dev, task.dev);
+        for wrong in [&order[..2], &["l2", "l0", "l3"].map(String::from)] {
+            assert!(task.in_order_of(wrong).unwrap_err().to_string().contains("must be the same"));
+        }
+        assert!(task.in_order_of(&[&order[..], &order[..1]].concat()).is_err());
+        Ok(())
     }
 
     #[test]

@@ -268,7 +268,14 @@ fn starting_model(base: &Version, task: &Task, start: Start, config: &TuneConfig
     );
     let mut source = source.try_clone()?;
     if source.card.labels != task.labels {
-        source.card.labels = task.labels.clone();
+        ensure!(
+            task.in_order_of(&source.card.labels).is_err(),
+            "the weights to recycle know the labels of task {} in another order, {:?}: number it by them (`Task::in_order_of`), or their head would \
+             be lost",
+            task.name,
+            source.card.labels
+        );
+        (source.card.labels, source.card.head) = (task.labels.clone(), None);
         source.head = fresh_head(base, &task.labels, config.seed)?;
     }
     source.apply(base, device)

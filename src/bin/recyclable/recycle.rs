@@ -14,7 +14,7 @@ use recyclable::text::Text;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::settings::{Selection, TaskArgs, Training, same_labels, tune_config};
+use crate::settings::{Selection, TaskArgs, Training, tune_config};
 use crate::spec::{Machine, RunArgs, adapted_name, fill, fingerprints, named, required};
 use crate::tuned::{Tuned, is_due, keep_best};
 
@@ -179,9 +179,12 @@ pub fn run(arguments: &Recycle) -> Result<ExitCode> {
     let outdated = lineage.adapted(&old_name, &old_id)?;
     let config = tune_config(outdated.card.method.clone(), &mut spec.training, &mut spec.selection, &base)?;
     let task = spec.task.load(config.seed)?;
-    if way != "init" {
-        same_labels(&outdated, &task)?;
-    }
+    let task = match task.in_order_of(&outdated.card.labels) {
+        Ok(task) => task,
+        // The head is made anew.
+        Err(_) if way == "init" => task,
+        Err(error) => return Err(error.context("`recycle --method init` alone takes another set of labels")),
+    };
     let id = fill(&mut spec.id, format!("{}.{way}.{}", task.name, config.seed));
     let mut inputs = spec.task.inputs()?;
     inputs.extend(fingerprints(&spec.unlabelled)?);

@@ -143,18 +143,6 @@ pub fn check_length(max_length: usize, version: &Version) -> Result<()> {
     Ok(())
 }
 
-/// Refuses a task whose classes are not those that the weights tell apart.
-pub fn same_labels(adapted: &Adapted, task: &Task) -> Result<()> {
-    ensure!(
-        adapted.card.labels == task.labels,
-        "the weights know the labels {:?}, task {} has {:?}: they must be the same, except for `recycle --method init`",
-        adapted.card.labels,
-        task.name,
-        task.labels
-    );
-    Ok(())
-}
-
 /// Which task, and how much of it.
 #[derive(clap::Args, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -240,7 +228,8 @@ impl Scoring {
         let max_length = fill(&mut self.max_length, tuned);
         let seed = self.seed();
         let task = self.task.load(seed)?;
-        same_labels(adapted, &task)?;
+        // Other tools number classes as they like.
+        let task = task.in_order_of(&adapted.card.labels)?;
         check_length(max_length, version)?;
         Ok((task, max_length))
     }
