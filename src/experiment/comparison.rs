@@ -44,6 +44,7 @@ impl<'a> Comparer<'a> {
         let test = encode(&task.test)?;
         let looked_at = encode(&task.test[..profile.pilot.texts.min(task.test.len())])?;
         self.have(key, &looked_at)?;
+        let untuned = self.untuned(key, &looked_at)?;
         let [a, b] = [&key.from, &key.to].map(|end| self.candidates.get(&end.to_string()));
         let (a, b) = a.zip(b).context("a model was not loaded")?;
         let real = profile.is_real_text();
@@ -72,7 +73,7 @@ impl<'a> Comparer<'a> {
             mismatched_in_layer: heads.mismatched_in_layer(),
             matched_share: heads.matched_share(),
             gaps: if real { attention.gaps } else { Vec::new() },
-            untuned: self.untuned(key, &looked_at)?,
+            untuned,
             cka: hidden.and_then(|layers| layers.cka.last().copied()),
             distance: distance_of(&a.model, &b.model)?,
             cosine: cosine(&a.moved, &b.moved)?,
@@ -88,8 +89,8 @@ impl<'a> Comparer<'a> {
         }
         self.at = Some(key.clone());
         for end in [&key.from, &key.to] {
-            self.bench.have(&key.data, key.lineage, &end.version)?;
             if !self.candidates.contains_key(&end.to_string()) {
+                self.bench.have(&key.data, key.lineage, &end.version)?;
                 let candidate = self.candidate(key, end, looked_at)?;
                 self.candidates.insert(end.to_string(), candidate);
             }
@@ -128,11 +129,14 @@ impl<'a> Comparer<'a> {
     }
 
     /// Similarities of the two versions before any tuning, once a lineage; the head that a classifier needs plays no role in it.
-    fn untuned(&self, key: &PairKey, looked_at: &TaskData) -> Result<Option<[f64; 2]>> {
+    fn untuned(&mut self, key: &PairKey, looked_at: &TaskData) -> Result<Option<[f64; 2]>> {
         let site = self.bench.site(&key.data)?;
         let first = site.plan.profile.method_names()[0] == key.method && key.seed == 0;
         if !first || key.from.version == key.to.version {
             return Ok(None);
+        }
+        for end in [&key.from, &key.to] {
+            self.bench.have(&key.data, key.lineage, &end.version)?;
         }
         let labels = &site.materials.task(&key.task)?.labels;
         let rows = |end: &End| -> Result<AttentionRows> {

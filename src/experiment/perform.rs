@@ -326,7 +326,8 @@ pub(super) fn check_folder(profile: &Profile, out: &Path, marker: &str) -> Resul
         refuse_older(out)?;
         let there: Profile = read_json(&path)?;
         // More seeds, lineages or tasks add runs to those that are there; anything else would mix two experiments.
-        let has_its_tasks = there.tasks.iter().all(|task| profile.tasks.contains(task));
+        // Tasks are added behind the others: the first one is that of paths, heads and sources.
+        let has_its_tasks = profile.tasks.starts_with(&there.tasks);
         let same = Profile {
             seeds: profile.seeds,
             lineages: profile.lineages,

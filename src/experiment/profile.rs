@@ -100,6 +100,9 @@ impl Profile {
             ensure!(self.tasks.iter().any(|task| &task.name == name), "there is no task {name}; there are {known}");
         }
         self.tasks.retain(|task| names.contains(&task.name));
+        // What is the first task now is no other source for it.
+        let first = self.tasks.first().map(|task| task.name.clone());
+        self.sources.retain(|source| Some(&source.task) != first.as_ref());
         Ok(())
     }
 
@@ -152,6 +155,24 @@ mod tests {
             let back: Profile = serde_json::from_str(&serde_json::to_string(&profile)?)?;
             assert_eq!(back, profile);
         }
+        Ok(())
+    }
+
+    #[test]
+    fn tasks_are_left_out_by_name_and_the_first_is_never_another_source_for_itself() -> Result<()> {
+        let mut profile = Profile::encoder_full(Path::new("encoder"), &shared_data())?;
+        let names = |profile: &Profile| profile.tasks.iter().map(|task| task.name.clone()).collect::<Vec<_>>();
+        let mut one = profile.clone();
+        one.keep_tasks(&["ag_news".to_string()])?;
+        one.validate()?;
+        assert_eq!((names(&one), one.sources.len()), (vec!["ag_news".to_string()], 0));
+        profile.keep_tasks(&["rt_polarity".to_string(), "chemprot".to_string()])?;
+        assert_eq!(
+            (names(&profile), profile.sources.len()),
+            (vec!["chemprot".to_string(), "rt_polarity".to_string()], 1)
+        );
+        let error = profile.keep_tasks(&["acl_arc".to_string()]).unwrap_err().to_string();
+        assert!(error.contains("no task acl_arc") && error.contains("chemprot, rt_polarity"), "{error}");
         Ok(())
     }
 

@@ -1,39 +1,17 @@
-//! The card of weights that were taken in, and the one that exported weights carry with them.
+//! The card that exported weights carry with them.
 
-use std::collections::BTreeMap;
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::account::Account;
 use super::options::ImportOptions;
 use crate::model::{Card, HeadShape, Method, Version};
+use crate::text::Tokenizer;
 
 /// The metadata key under which exported weights keep their card.
 pub(super) const KEY: &str = "recyclable";
-
-/// The card of what was taken in.
-pub(super) fn new(
-    base: &Version,
-    task: &str,
-    method: Method,
-    labels: Vec<String>,
-    head: Option<HeadShape>,
-    recipe: Value,
-) -> Result<Card> {
-    Ok(Card {
-        method,
-        task: task.to_string(),
-        labels,
-        head,
-        base: base.fingerprint()?,
-        base_layout: base.backbone.layout().fingerprint(),
-        tokenizer: Some(base.tokenizer.fingerprint()?),
-        recipe,
-        scores: BTreeMap::new(),
-        ancestry: Vec::new(),
-    })
-}
 
 /// The card that a file carries, which was exported from here; another base than it names is refused.
 pub(super) fn carried(
@@ -51,4 +29,60 @@ pub(super) fn carried(
         notes.push(format!("forced: {problem}"));
     }
     Ok(Some(card))
+}
+
+/// The card of what was taken in from a folder of adapters: of what was exported from here, scores, recipe and ancestry are kept.
+#[allow(clippy::too_many_arguments, reason = "what a card says, and what it said before")]
+pub(super) fn taken_in(
+    base: &Version,
+    options: &ImportOptions,
+    method: Method,
+    labels: Vec<String>,
+    head: Option<HeadShape>,
+    named: &str,
+    notes: &[String],
+    carried: Option<Card>,
+) -> Result<Card> {
+    method.validate()?;
+    let before = carried.as_ref().map_or(Value::Null, |card| card.recipe.clone());
+    // How it was tuned says how long its texts were.
+    let tune = before.get("tune").cloned();
+    let mut recipe = json!({ "base": named, "notes": notes });
+    if !before.is_null() {
+        recipe["before"] = before;
+    }
+    let mut card = Card::new(base, &options.task, method, labels, head, recipe)?;
+    if let Some(carried) = carried {
+        (card.scores, card.ancestry) = (carried.scores, carried.ancestry);
+    }
+    if let Some(tune) = tune {
+        card.recipe["tune"] = tune;
+    }
+    Ok(card)
+}
+
+/// A note on adapters that say of their base nothing but a name.
+pub(super) fn unproven(name: &str) -> String {
+    format!("nothing in the folder proves which base it was tuned on ({name}): names and shapes fit this one")
+}
+
+/// Holds the tokenizer in a folder, where there is one, against the base's.
+pub(super) fn check_tokenizer(
+    folder: &Path,
+    base: &Version,
+    options: &ImportOptions,
+    notes: &mut Vec<String>,
+) -> Result<()> {
+    if !folder.join("tokenizer.json").is_file() {
+        return Ok(());
+    }
+    let (there, here) = (Tokenizer::load(folder.join("tokenizer.json"))?.fingerprint()?, base.tokenizer.fingerprint()?);
+    if there != here {
+        let problem = format!(
+            "the tokenizer beside it (fingerprint {there}) is not that of the base ({here}), to which token ids mean other words"
+        );
+        ensure!(options.force, "{problem}: give the base it was tuned from, or force it");
+        notes.push(format!("forced: {problem}"));
+    }
+    Ok(())
 }

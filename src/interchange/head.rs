@@ -10,19 +10,32 @@ use super::options::ImportOptions;
 use crate::model::{EncoderConfig, Version, architecture};
 use crate::params::Theta;
 
-/// The classes, in the order of the head's scores: as the caller names them, or the folder, or by number.
+/// The classes, in the order of the head's scores: as the folder names them, or the caller where it does not, or by number.
+///
+/// Errors where folder and caller contradict each other, or the head.
 pub(super) fn labels(
     options: &ImportOptions,
     named: Option<Vec<String>>,
     classes: i64,
     notes: &mut Vec<String>,
 ) -> Result<Vec<String>> {
+    let numbered: Vec<String> = (0..classes).map(|class| format!("LABEL_{class}")).collect();
+    let named = named.filter(|labels| *labels != numbered);
     let labels = match (&options.labels, named) {
-        (Some(labels), _) => labels.clone(),
-        (None, Some(labels)) => labels,
+        (Some(given), Some(named)) => {
+            ensure!(
+                *given == named,
+                "the folder calls its classes {}, in this order; the labels that are given are {}",
+                named.join(", "),
+                given.join(", ")
+            );
+            named
+        }
+        (Some(given), None) => given.clone(),
+        (None, Some(named)) => named,
         (None, None) => {
             notes.push(format!("nothing says what the {classes} classes are called: they are LABEL_0, LABEL_1, …"));
-            (0..classes).map(|class| format!("LABEL_{class}")).collect()
+            numbered
         }
     };
     ensure!(

@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
-use serde_json::json;
 use tch::Device;
 
 use super::account::Account;
@@ -18,7 +17,7 @@ use super::options::{ImportOptions, Imported};
 use super::{card, head};
 use crate::files::read_json;
 use crate::model::architecture::{self, ADAPTER_DOWN};
-use crate::model::{Adapted, AdapterConfig, AdapterPosition, EncoderConfig, Method, Version};
+use crate::model::{Activation, Adapted, AdapterConfig, AdapterPosition, EncoderConfig, Method, Version};
 use crate::params::{Stored, Theta};
 
 /// Where the maps of an adapter lie below its name.
@@ -38,9 +37,11 @@ impl Default for DeltaConfig {
     }
 }
 
-/// Whether a folder holds such a file.
+/// Whether a folder holds such a file, or says so of itself.
 pub(super) fn is_one(folder: &Path) -> bool {
-    Stored::open_folder(folder).is_ok_and(|stored| stored.tensors().keys().any(|name| name.contains(INSIDE)))
+    let config = read_json::<serde_json::Value>(folder.join("config.json"));
+    config.is_ok_and(|config| config.get("delta_type").is_some())
+        || Stored::open_folder(folder).is_ok_and(|stored| stored.tensors().keys().any(|name| name.contains(INSIDE)))
 }
 
 pub(super) fn read(folder: &Path, base: &Version, options: &ImportOptions) -> Result<Imported> {
@@ -49,10 +50,17 @@ pub(super) fn read(folder: &Path, base: &Version, options: &ImportOptions) -> Re
     ensure!(config.delta_type == "adapter", "it is a {} of OpenDelta: only adapters are supported", config.delta_type);
     let encoder = &base.config;
     let ours = |name: &str| Ok(architecture::whole_name(encoder, &name.replace(INSIDE, ".adapter.")));
-    let mut account = Account::of(Stored::open_folder(folder)?, ours)?;
+    let mut account = Account::open(folder, "model", "pytorch_model.bin", ours)?;
+    let mut notes = Vec::new();
+    card::check_tokenizer(folder, base, options, &mut notes)?;
+    notes.push(card::unproven("no name"));
     let adapter = AdapterConfig {
         position: position(&account, encoder)?,
-        activation: config.non_linearity.parse()?,
+        // Its names: `gelu_orig` is the exact one.
+        activation: match config.non_linearity.as_str() {
+            "gelu_orig" => Activation::Gelu,
+            other => other.parse()?,
+        },
         ..AdapterConfig::default()
     };
     let bottleneck = width(&account).context("its adapters have no map down")?;
@@ -68,10 +76,9 @@ pub(super) fn read(folder: &Path, base: &Version, options: &ImportOptions) -> Re
     let classes = head::classes(encoder, &account)
         .with_context(|| format!("{} holds no classification head: {remedy}", account.source()))?;
     let head = head::head(&mut account, encoder, classes, remedy, head::of_pooler(base))?;
-    let mut notes = Vec::new();
     let labels = head::labels(options, None, classes, &mut notes)?;
     account.close()?;
-    let card = card::new(base, &options.task, Method::Adapter(adapter), labels, None, json!({ "notes": notes }))?;
+    let card = card::taken_in(base, options, Method::Adapter(adapter), labels, None, "", &notes, None)?;
     Ok(Imported { adapted: Adapted { backbone: None, modules: Some(modules), head, card }, notes })
 }
 

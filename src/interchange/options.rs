@@ -39,19 +39,32 @@ pub(super) fn adapter_folder(folder: &Path, name: Option<&str>) -> Result<PathBu
     others.sort();
     match name {
         Some(name) if others.iter().any(|other| other == name) => Ok(folder.join(name)),
-        Some("default") | None if has(folder) => {
+        Some(name) if has(folder) && (name == "default" || own_name(folder).as_deref() == Some(name)) => {
+            Ok(folder.to_path_buf())
+        }
+        None if has(folder) => {
             ensure!(
-                others.is_empty() || name.is_some(),
+                others.is_empty(),
                 "{} holds several adapters: name one (default, {})",
                 folder.display(),
                 others.join(", ")
             );
             Ok(folder.to_path_buf())
         }
-        Some(name) => bail!("{} holds no adapter {name}: there are {}", folder.display(), others.join(", ")),
+        Some(name) => {
+            let own = has(folder).then(|| own_name(folder).unwrap_or_else(|| "default".to_string()));
+            let there = own.into_iter().chain(others).collect::<Vec<_>>().join(", ");
+            bail!("{} holds no adapter {name}: there is {there}", folder.display())
+        }
         None => match others.as_slice() {
             [one] => Ok(folder.join(one)),
             _ => bail!("{} holds several adapters: name one ({})", folder.display(), others.join(", ")),
         },
     }
+}
+
+/// What AdapterHub calls the adapter of a folder.
+fn own_name(folder: &Path) -> Option<String> {
+    let config: serde_json::Value = crate::files::read_json(folder.join("adapter_config.json")).ok()?;
+    Some(config.get("name")?.as_str()?.to_string())
 }

@@ -5,7 +5,8 @@ use std::path::Path;
 use anyhow::{Result, ensure};
 use tch::Device;
 
-use super::{ImportOptions, Imported, import};
+use super::convert::import;
+use super::options::{ImportOptions, Imported};
 use crate::lineage::Lineage;
 
 /// Takes weights of another tool in and stores them under the `version` that they were tuned on, as `id`; where that is absent, by task,
@@ -22,13 +23,13 @@ pub fn import_into(
 ) -> Result<(String, Imported)> {
     let base = lineage.version(version)?;
     let mut imported = import(folder, &base, options)?;
-    let adapted = &imported.adapted;
-    let format = adapted.card.imported_from().unwrap_or_default();
-    let own = format!("{}.{}.{format}", options.task, adapted.card.method.name());
+    let card = &imported.adapted.card;
+    let own = format!("{}.{}.{}", options.task, card.method.name(), card.imported_from().unwrap_or_default());
     let id = id.map_or(own, str::to_string);
     ensure!(!lineage.has_adapted(version, &id), "there are weights {id} on {version} already: choose another id");
-    if let (Some(delta), None) = (&adapted.backbone, &adapted.modules) {
-        let (tuned, own) = ((&base.backbone + delta)?, delta.norm()?);
+    let whole = imported.adapted.backbone.as_ref().filter(|_| imported.adapted.modules.is_none());
+    let whole = whole.map(|delta| Ok::<_, anyhow::Error>(((&base.backbone + delta)?, delta.norm()?))).transpose()?;
+    if let Some((tuned, own)) = whole {
         for (other, _) in lineage.versions()?.into_iter().filter(|(other, _)| other != version) {
             let there = lineage.version(&other)?;
             if there.backbone.layout().same_as(base.backbone.layout()).is_err() {
@@ -38,7 +39,9 @@ pub fn import_into(
             if away < own {
                 let problem = format!("it lies {away:.3} from {other} and {own:.3} from {version}");
                 ensure!(options.force, "{problem}: it was tuned from {other}. Store it there, or force it");
-                imported.notes.push(format!("forced: {problem}"));
+                let note = format!("forced: {problem}");
+                imported.adapted.card.recipe["imported"]["nearer"] = note.clone().into();
+                imported.notes.push(note);
             }
         }
     }

@@ -6,8 +6,9 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use tch::Device;
 
+use super::head;
 use super::options::{ImportOptions, Imported};
-use crate::model::{Adapted, Model, Version};
+use crate::model::{Adapted, EncoderConfig, Model, Version};
 
 /// ‖Δ‖ ÷ ‖base‖ beyond which a model was not tuned from this base. Fine-tuning moves an encoder by a hundredth to a tenth of its length
 /// (MiniLM, 300 updates at 5e-5 to 1.5e-4); two encoders that have nothing to do with each other lie √2 of it apart.
@@ -15,19 +16,14 @@ const FARTHEST: f64 = 0.5;
 
 pub(super) fn read(folder: &Path, base: &Version, options: &ImportOptions) -> Result<Imported> {
     let (model, tokenizer) = Model::load_classifier(folder, Device::Cpu)?;
-    let (theirs, ours) = (model.config(), &base.config);
-    ensure!(
-        theirs.layout_fingerprint()? == ours.layout_fingerprint()?,
-        "it is a {} of {} layers, hidden size {} and {} tokens; the base is a {} of {}, {} and {}: it was not tuned from this base",
-        theirs.model_type,
-        theirs.num_hidden_layers,
-        theirs.hidden_size,
-        theirs.vocab_size,
-        ours.model_type,
-        ours.num_hidden_layers,
-        ours.hidden_size,
-        ours.vocab_size
-    );
+    let differing = differing(model.config(), &base.config);
+    ensure!(differing.is_empty(), "it was not tuned from this base: {}", differing.join(", "));
+    if let Some(problem) = model.config().other.get("problem_type").and_then(|problem| problem.as_str()) {
+        ensure!(
+            problem == "single_label_classification",
+            "its problem_type is {problem}: only single-label classification is supported"
+        );
+    }
     let (here, there) = (tokenizer.fingerprint()?, base.tokenizer.fingerprint()?);
     ensure!(
         here == there || options.force,
@@ -35,18 +31,8 @@ pub(super) fn read(folder: &Path, base: &Version, options: &ImportOptions) -> Re
          was tuned from, or force it"
     );
     let mut notes = Vec::new();
-    let named = model.labels().to_vec();
-    let labels = match &options.labels {
-        Some(labels) => labels.clone(),
-        None => named,
-    };
-    ensure!(
-        labels.len() == model.labels().len(),
-        "the head scores {} classes, but {} labels are given: {}",
-        model.labels().len(),
-        labels.len(),
-        labels.join(", ")
-    );
+    let labels = model.labels().to_vec();
+    let labels = head::labels(options, Some(labels.clone()), labels.len() as i64, &mut notes)?;
     let mut adapted = Adapted::of(&model, base, &options.task, json!({}))?;
     adapted.card.labels = labels;
     let delta = adapted.backbone.as_ref().context("a model that was tuned whole leaves a difference")?;
@@ -57,14 +43,39 @@ pub(super) fn read(folder: &Path, base: &Version, options: &ImportOptions) -> Re
         "‖Δ‖ = {moved:.3} is {share:.2} of the base's length {length:.3}, and tuning moves an encoder by a few hundredths of it \
          (at most {FARTHEST}): this is not the base it was tuned from. Give that one, or force it"
     );
+    let mut forced = Vec::new();
     if here != there {
-        notes.push("forced: its tokenizer is not that of the base".to_string());
+        forced.push("forced: its tokenizer is not that of the base".to_string());
     }
     if share > FARTHEST {
-        notes.push(format!("forced: it lies {share:.2} of the base's length away from it"));
+        forced.push(format!("forced: it lies {share:.2} of the base's length away from it"));
     }
-    let recipe =
-        json!({ "moved": moved, "share_of_length": share, "forced": (!notes.is_empty()).then(|| notes.clone()) });
-    adapted.card.recipe = recipe;
+    adapted.card.recipe = json!({ "moved": moved, "share_of_length": share });
+    if !forced.is_empty() {
+        adapted.card.recipe["forced"] = json!(forced);
+    }
+    notes.extend(forced);
     Ok(Imported { adapted, notes })
+}
+
+/// What two models compute with, where that differs.
+fn differing(theirs: &EncoderConfig, ours: &EncoderConfig) -> Vec<String> {
+    let fields = |config: &EncoderConfig| {
+        [
+            ("model_type", config.model_type.to_string()),
+            ("vocab_size", config.vocab_size.to_string()),
+            ("hidden_size", config.hidden_size.to_string()),
+            ("num_hidden_layers", config.num_hidden_layers.to_string()),
+            ("num_attention_heads", config.num_attention_heads.to_string()),
+            ("intermediate_size", config.intermediate_size.to_string()),
+            ("max_position_embeddings", config.max_position_embeddings.to_string()),
+            ("type_vocab_size", config.type_vocab_size.to_string()),
+            ("layer_norm_eps", config.layer_norm_eps.to_string()),
+            ("pad_token_id", config.pad_token_id.to_string()),
+            ("hidden_act", config.hidden_act.clone()),
+        ]
+    };
+    let both = fields(theirs).into_iter().zip(fields(ours));
+    let differs = both.filter(|(there, here)| there.1 != here.1);
+    differs.map(|((name, there), (_, here))| format!("{name} is {there} there and {here} in the base")).collect()
 }

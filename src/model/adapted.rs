@@ -63,6 +63,29 @@ pub struct Card {
 }
 
 impl Card {
+    /// The card of weights for these classes, tuned on `base`.
+    pub(crate) fn new(
+        base: &Version,
+        task: &str,
+        method: Method,
+        labels: Vec<String>,
+        head: Option<HeadShape>,
+        recipe: Value,
+    ) -> Result<Card> {
+        Ok(Card {
+            method,
+            task: task.to_string(),
+            labels,
+            head,
+            base: base.fingerprint()?,
+            base_layout: base.backbone.layout().fingerprint(),
+            tokenizer: Some(base.tokenizer.fingerprint()?),
+            recipe,
+            scores: BTreeMap::new(),
+            ancestry: Vec::new(),
+        })
+    }
+
     /// Reads the card alone, and no tensor.
     pub fn read(path: impl AsRef<Path>) -> Result<Card> {
         let path = path.as_ref();
@@ -123,18 +146,8 @@ impl Adapted {
             true => Some((&on_cpu(model.backbone())? - &base.backbone)?),
             false => None,
         };
-        let card = Card {
-            method: model.method().clone(),
-            task: task.to_string(),
-            labels: model.labels().to_vec(),
-            head: model.config().head,
-            base: base.fingerprint()?,
-            base_layout: base.backbone.layout().fingerprint(),
-            tokenizer: Some(base.tokenizer.fingerprint()?),
-            recipe,
-            scores: BTreeMap::new(),
-            ancestry: Vec::new(),
-        };
+        let labels = model.labels().to_vec();
+        let card = Card::new(base, task, model.method().clone(), labels, model.config().head, recipe)?;
         Ok(Adapted { backbone, modules: model.modules().map(on_cpu).transpose()?, head: on_cpu(model.head())?, card })
     }
 
@@ -161,7 +174,10 @@ impl Adapted {
 
     /// α·Δ: the backbone's difference times `alpha`; of adapters and LoRA the last linear map, which scales what they add to the
     /// network. The head stays as it is.
+    ///
+    /// Errors for adapters that are no addition to the model.
     pub fn scaled(&self, alpha: f64) -> Result<Adapted> {
+        self.card.method.check_addition()?;
         let mut scaled = self.try_clone()?;
         scaled.backbone = self.backbone.as_ref().map(|delta| delta.scale(alpha)).transpose()?;
         if let Some(modules) = &mut scaled.modules {

@@ -6,7 +6,8 @@ use anyhow::Result;
 use tch::{Device, Kind, Tensor};
 
 use super::{
-    Adapted, AdapterConfig, AdapterPosition, EncoderConfig, Family, LoraConfig, Method, Model, Version, architecture,
+    Adapted, AdapterConfig, AdapterPosition, EncoderConfig, Family, LoraBias, LoraConfig, Method, Model, Scaling,
+    Version, architecture,
 };
 use crate::params::Theta;
 use crate::text::{TokenBatch, Tokenizer};
@@ -56,7 +57,7 @@ pub fn adapted(version: &Version, method: &Method) -> Result<Adapted> {
 }
 
 /// Each way to tune, by name.
-pub fn methods() -> [(&'static str, Method); 5] {
+pub fn methods() -> [(&'static str, Method); 10] {
     let adapter = |position| Method::Adapter(AdapterConfig { bottleneck: 4, position, ..Default::default() });
     let targets = ["query", "key", "value", "dense"].map(String::from).to_vec();
     [
@@ -64,6 +65,31 @@ pub fn methods() -> [(&'static str, Method); 5] {
         ("biases", Method::Matching("\\.bias$".to_string())),
         ("adapters after the sublayer", adapter(AdapterPosition::AfterSublayer)),
         ("adapters in the sublayer", adapter(AdapterPosition::InSublayer)),
+        ("adapters as Pfeiffer has them", adapter(AdapterPosition::Pfeiffer)),
+        ("adapters beside the sublayer", adapter(AdapterPosition::Parallel)),
+        (
+            "adapters with norms and channels",
+            Method::Adapter(AdapterConfig {
+                bottleneck: 4,
+                position: AdapterPosition::Pfeiffer,
+                norm_before: true,
+                norm_after: true,
+                scaling: Scaling::Channel,
+                widths: [(0, 3)].into(),
+                ..Default::default()
+            }),
+        ),
+        ("LoRA with biases", Method::Lora(LoraConfig { rank: 2, bias: LoraBias::All, ..Default::default() })),
+        (
+            "LoRA of other ranks and a saved LayerNorm",
+            Method::Lora(LoraConfig {
+                rank: 2,
+                rank_pattern: [("value".to_string(), 3)].into(),
+                rslora: true,
+                modules_to_save: vec!["embeddings".into()],
+                ..Default::default()
+            }),
+        ),
         ("LoRA", Method::Lora(LoraConfig { rank: 2, targets, ..Default::default() })),
     ]
 }

@@ -6,6 +6,7 @@ RELEASE names a folder beside this environment's interpreter that holds that rel
 DeepSpeed is not there, and not needed.
 """
 
+import json
 import sys
 from pathlib import Path
 from unittest.mock import MagicMock
@@ -52,5 +53,11 @@ for family in ["roberta"]:  # its table of structures knows no classifier of BER
     trained = {name: parameter.detach().clone() for name, parameter in model.named_parameters() if parameter.requires_grad}
     (at / release).mkdir()
     save_file(trained, at / release / "model.safetensors", metadata={"format": "pt"})
+    (at / release / "config.json").write_text(json.dumps(dict(delta_type="adapter", bottleneck_dim=5, non_linearity="gelu_new", backbone_class=type(model).__name__)))
     save_file(dict(batch, logits=logits.contiguous()), at / release / "expected.safetensors")
+    (at / "pickled").mkdir(exist_ok=True)
+    torch.save(trained, at / "pickled/pytorch_model.bin")
+    (at / "pickled/config.json").write_text(json.dumps(dict(delta_type="adapter")))
+    (at / "soft prompt").mkdir(exist_ok=True)
+    (at / "soft prompt/config.json").write_text(json.dumps(dict(delta_type="soft_prompt")))
 print("{}")

@@ -19,7 +19,7 @@ from adapters import AutoAdapterModel, BnConfig, ClassificationHead, DoubleSeqBn
 from safetensors.torch import load_file, save_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "parity"))
-from families import FAMILIES, inputs, randomised, vocabulary  # noqa: E402
+from families import FAMILIES, inputs, randomised, trained, vocabulary  # noqa: E402
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
@@ -53,17 +53,6 @@ def models(family, folder):
     return config, flexible, static
 
 
-def train(model, batch, steps=3):
-    labels = torch.tensor([0, 2, 1, 1])
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=3e-2)
-    model.train()
-    for _ in range(steps):
-        optimizer.zero_grad()
-        model(**batch, labels=labels).loss.backward()
-        optimizer.step()
-    return model.eval()
-
-
 def cases():
     yield "houlsby", DoubleSeqBnConfig(reduction_factor=4), {}
     yield "pfeiffer", SeqBnConfig(reduction_factor=3), {}
@@ -81,6 +70,7 @@ def cases():
     yield "left out", SeqBnConfig(leave_out=[1]), {}
     yield "one layer head", SeqBnConfig(), dict(layers=1)
     yield "relu head", SeqBnConfig(), dict(activation_function="relu")
+    yield "head without activation", SeqBnConfig(), dict(activation_function=None)
     yield "head without bias", SeqBnConfig(), dict(bias=False)
 
 
@@ -115,9 +105,9 @@ def make(folder):
         torch.manual_seed(3)
         batch = inputs(config, FAMILIES[family][1].get("type_vocab_size", 0) == 2)
         for name, adapter, head in cases():
-            save(train(build(flexible, adapter, **head), batch), batch, at / "cases" / name)
+            save(trained(build(flexible, adapter, **head), batch), batch, at / "cases" / name)
         # What begins with a LayerNorm has a tensor under two names, which safetensors does not write for it: as a converted file has it.
-        model = train(build(flexible, DoubleSeqBnConfig(ln_before=True)), batch)
+        model = trained(build(flexible, DoubleSeqBnConfig(ln_before=True)), batch)
         put(model, at / "cases/ln before", use_safetensors=False)
         for name, stem in [("pytorch_adapter.bin", "adapter"), ("pytorch_model_head.bin", "model_head")]:
             weights = torch.load(at / "cases/ln before" / name, weights_only=True)
@@ -127,19 +117,31 @@ def make(folder):
         for stem in ["adapter", "model_head"]:
             (at / f"refused/pickled/{stem}.safetensors").unlink(missing_ok=True)
         save_file(dict(batch, logits=scores(model, batch).contiguous()), at / "cases/ln before/expected.safetensors")
+        # A file of before versions were written calls this one gelu.
+        old = at / "cases/old names"
+        save(trained(build(flexible, SeqBnConfig(non_linearity="gelu_new")), batch), batch, old)
+        config_file = json.loads((old / "adapter_config.json").read_text())
+        del config_file["version"]
+        config_file["config"]["non_linearity"] = "gelu"
+        (old / "adapter_config.json").write_text(json.dumps(config_file))
         if family == "bert":
             pooled = build(flexible, SeqBnConfig(), layers=1, use_pooler=True)
-            save(train(pooled, batch), batch, at / "cases/pooler head")
+            save(trained(pooled, batch), batch, at / "cases/pooler head")
         # The head of a class of transformers. Its own dense map is not trained with the adapter but saved with the head.
         if family != "distilbert":
             model = static(LABELS)
             model.add_adapter("topic", config="seq_bn")
             model.train_adapter("topic")
-            save(train(model, batch), batch, at / "cases/static head")
-        refused(at / "refused", flexible, batch)
+            save(trained(model, batch), batch, at / "cases/static head")
+        refused(at / "refused", flexible, batch, family, config)
 
 
-def refused(at, flexible, batch):
+def refused(at, flexible, batch, family, config):
+    if family != "distilbert":
+        tokens = getattr(transformers, f"{FAMILIES[family][0]}ForTokenClassification")(copy.deepcopy(config))
+        adapters.init(tokens)
+        tokens.add_adapter("topic", config="seq_bn")
+        put(tokens, at / "token classifier")
     put(build(flexible, LoRAConfig(r=2)), at / "lora")
     put(build(flexible, SeqBnInvConfig()), at / "invertible")
     put(build(flexible, SeqBnConfig(use_gating=True)), at / "gated")
@@ -149,7 +151,7 @@ def refused(at, flexible, batch):
     put(model, at / "no head", with_head=False)
     model.add_tagging_head("topic", num_labels=3)
     put(model, at / "tagging")
-    put(train(build(flexible, SeqBnConfig()), batch), at / "plain")
+    put(trained(build(flexible, SeqBnConfig()), batch), at / "plain")
     weights = load_file(at / "plain/adapter.safetensors")
 
     def variant(name, tensors=None, file="adapter_config.json", **settings):
@@ -165,6 +167,7 @@ def refused(at, flexible, batch):
     variant("unknown tensor", weights | {first.replace("adapter_down.0", "gate"): torch.ones(2)})
     variant("other width", reduction_factor=2)
     variant("unknown activation", non_linearity="softplus")
+    variant("unknown setting of the head", file="head_config.json", temperature=2.0)
     variant("labels with a gap", file="head_config.json", label2id={"a": 0, "b": 1, "c": 3})
 
 

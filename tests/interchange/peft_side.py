@@ -11,11 +11,11 @@ from pathlib import Path
 
 import torch
 import transformers
-from peft import IA3Config, LoraConfig, PeftModel, get_peft_model
+from peft import AdaLoraConfig, IA3Config, LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "parity"))
-from families import FAMILIES, inputs, randomised, vocabulary  # noqa: E402
+from families import FAMILIES, byte_level, inputs, randomised, trained, vocabulary  # noqa: E402
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
@@ -41,27 +41,12 @@ def models(family, folder):
     return config, classifier
 
 
-def train(model, batch, steps=3):
-    """Moves whatever is trained, so that nothing is as it began."""
-    labels = torch.tensor([0, 2, 1, 1])
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=3e-2)
-    model.train()
-    for _ in range(steps):
-        optimizer.zero_grad()
-        model(**batch, labels=labels).loss.backward()
-        optimizer.step()
-    return model.eval()
-
-
-# Which head modules PEFT has to be told of: it saves what modules_to_save names, and no pre_classifier by itself.
-HEADS = {"distilbert": ["pre_classifier", "classifier"]}
 # BERT's names, and DistilBERT's.
 NAMES = {"distilbert": dict(query="q_lin", value="v_lin", key="k_lin", dense="out_lin", norm="sa_layer_norm", layers="layer")}
 
 
 def cases(family):
     n = NAMES.get(family, dict(query="query", value="value", key="key", dense="dense", norm="LayerNorm", layers="layer"))
-    head = HEADS.get(family)
     yield "plain", dict(r=4, target_modules=[n["query"], n["value"]])
     yield "alpha", dict(r=3, lora_alpha=17, target_modules=[n["key"]], lora_dropout=0.3)
     yield "rslora", dict(r=4, lora_alpha=5, use_rslora=True, target_modules=[n["query"]])
@@ -70,19 +55,20 @@ def cases(family):
     yield "layers", dict(r=2, target_modules=[n["query"]], layers_to_transform=[0, 2])
     yield "one layer", dict(r=2, target_modules=[n["query"], n["value"]], layers_to_transform=1, layers_pattern=n["layers"])
     yield "expression", dict(r=2, target_modules=rf".*{n['layers']}\.[12]\..*({n['query']}|{n['dense']})")
-    yield "all linear", dict(r=2, target_modules="all-linear")
+    # DistilBERT's pre_classifier is linear, too, and PEFT cannot both update and save it.
+    whole = dict(modules_to_save=["pre_classifier", "classifier"]) if family == "distilbert" else {}
+    yield "all linear", dict(r=2, target_modules="all-linear", **whole)
     yield "excluded", dict(r=2, target_modules=[n["query"], n["value"]], exclude_modules=rf".*{n['layers']}\.0\..*")
     yield "bias of all", dict(r=2, target_modules=[n["query"]], bias="all")
     yield "bias of lora", dict(r=2, target_modules=[n["query"], n["dense"]], bias="lora_only")
-    yield "saved norms", dict(r=2, target_modules=[n["query"]], modules_to_save=[n["norm"]] + (head or ["classifier"]))
+    yield "saved norms", dict(r=2, target_modules=[n["query"]], modules_to_save=[n["norm"], "classifier"])
+    # PEFT takes every module whose name ends so, in the middle of a word, too.
+    yield "saved by an ending", dict(r=2, target_modules=[n["query"]], modules_to_save=["layer_norm" if family == "distilbert" else "Norm", "classifier"])
     yield "gaussian", dict(r=2, target_modules=[n["query"]], init_lora_weights="gaussian")
 
 
 def build(config, classifier, family, settings):
     torch.manual_seed(7)
-    settings = dict(settings)
-    if HEADS.get(family):
-        settings.setdefault("modules_to_save", HEADS[family])
     return get_peft_model(classifier(), LoraConfig(task_type="SEQ_CLS", **settings))
 
 
@@ -100,33 +86,33 @@ def make(folder):
         torch.manual_seed(3)
         batch = inputs(config, FAMILIES[family][1].get("type_vocab_size", 0) == 2)
         for name, settings in cases(family):
-            save(train(build(config, classifier, family, settings), batch), batch, at / "cases" / name)
+            save(trained(build(config, classifier, family, settings), batch), batch, at / "cases" / name)
         refused(at / "refused", config, classifier, family, batch)
         # Two in one folder; the second has one of its own.
         plain = dict(cases(family))["plain"]
-        model = train(build(config, classifier, family, plain), batch)
+        model = trained(build(config, classifier, family, plain), batch)
         save(model, batch, at / "cases" / "default of two")
-        model.add_adapter("second", LoraConfig(task_type="SEQ_CLS", r=3, target_modules=plain["target_modules"][:1], modules_to_save=HEADS.get(family)))
+        model.add_adapter("second", LoraConfig(task_type="SEQ_CLS", r=3, target_modules=plain["target_modules"][:1]))
         model.set_adapter("second")
-        save(train(model, batch), batch, at / "cases" / "two adapters")
+        save(trained(model, batch), batch, at / "cases" / "two adapters")
 
 
 def refused(at, config, classifier, family, batch):
     n = dict(cases(family))["plain"]["target_modules"]
     torch.manual_seed(1)
 
-    def lora(name, **settings):
-        try:
-            model = train(build(config, classifier, family, dict(r=2, target_modules=n) | settings), batch)
-            model.save_pretrained(at / name)
-        except (ValueError, TypeError, NotImplementedError) as problem:
-            print(f"{family}, {name}: PEFT itself refuses: {problem}")
+    def lora(name, kind=LoraConfig, **settings):
+        settings = dict(r=2, target_modules=n) | settings
+        get_peft_model(classifier(), kind(task_type="SEQ_CLS", **settings)).save_pretrained(at / name)
 
     lora("dora", use_dora=True)
     lora("embeddings", target_modules=n + ["word_embeddings"])
     lora("bias of updates", lora_bias=True)
     model = get_peft_model(classifier(), IA3Config(task_type="SEQ_CLS", target_modules=n[:1], feedforward_modules=[]))
     model.save_pretrained(at / "ia3")
+    lora("adalora", kind=AdaLoraConfig, init_r=2, total_step=10)
+    tokens = getattr(transformers, f"{FAMILIES[family][0]}ForTokenClassification")(config)
+    get_peft_model(tokens, LoraConfig(task_type="TOKEN_CLS", r=2, target_modules=n)).save_pretrained(at / "token classifier")
     lora("plain")
     weights = load_file(at / "plain/adapter_model.safetensors")
 
@@ -143,6 +129,8 @@ def refused(at, config, classifier, family, batch):
     variant("unknown tensor", weights | {"base_model.model.gate.weight": torch.ones(2, 2)})
     variant("no head", {k: v for k, v in weights.items() if "classifier" not in k})
     variant("other rank", r=5)
+    variant("another tokenizer")
+    byte_level(["other words"] * 3).save(str(at / "another tokenizer/tokenizer.json"))
     variant("pissa", init_lora_weights="pissa_niter_4")
     variant("unknown setting", use_hyperlora=True)
     variant("not a number", weights | {first: weights[first] * float("nan")})

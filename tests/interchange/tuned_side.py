@@ -12,7 +12,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "parity"))
-from families import FAMILIES, inputs, randomised, vocabulary  # noqa: E402
+from families import FAMILIES, inputs, randomised, trained, vocabulary  # noqa: E402
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
@@ -36,13 +36,9 @@ def make(folder):
         model.load_state_dict(versions["base"].state_dict(), strict=False)
         torch.manual_seed(3)
         batch = inputs(config, settings.get("type_vocab_size", 0) == 2)
-        optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
-        for _ in range(3):
-            optimizer.zero_grad()
-            model(**batch, labels=torch.tensor([0, 2, 1, 1])).loss.backward()
-            optimizer.step()
+        trained(model, batch, learning_rate=5e-3)
         with torch.no_grad():
-            logits = model.eval()(**batch).logits
+            logits = model(**batch).logits
         model.save_pretrained(at / "tuned")
         vocabulary(family, at / "tuned")
         save_file(dict(batch, logits=logits.contiguous()), at / "tuned/expected.safetensors")

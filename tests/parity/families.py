@@ -53,6 +53,17 @@ def inputs(config, types):
     return batch
 
 
+def trained(model, batch, learning_rate=3e-2):
+    """Moves whatever is trained, so that nothing is as it began."""
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=learning_rate)
+    model.train()
+    for _ in range(3):
+        optimizer.zero_grad()
+        model(**batch, labels=torch.tensor([0, 2, 1, 1])).loss.backward()
+        optimizer.step()
+    return model.eval()
+
+
 def gradients(model, loss):
     model.zero_grad()
     loss.backward()

@@ -43,6 +43,10 @@ impl Profile {
         }
         for OtherSource { task, relation } in &self.sources {
             ensure!(
+                Some(task) != self.tasks.first().map(|first| &first.name),
+                "the source {task} is the first task itself: sources are other tasks"
+            );
+            ensure!(
                 RELATIONS.contains(&relation.as_str()),
                 "the source {task} has the relation {relation:?}: it is {}",
                 RELATIONS.join(" or ")

@@ -122,6 +122,16 @@ fn width(hidden: i64, factor: f64) -> i64 {
 }
 
 impl HubAdapter {
+    /// Files of before version 3 of its predecessor have no version, and meant another function by a name.
+    pub fn rename_activation(&mut self) {
+        let renamed = match self.non_linearity.as_str() {
+            "gelu" => "gelu_new",
+            "gelu_orig" => "gelu",
+            _ => return,
+        };
+        self.non_linearity = renamed.to_string();
+    }
+
     /// The same as this library has it.
     pub fn adapter(&self, hidden: i64, layers: usize) -> Result<AdapterConfig> {
         for (key, value) in &self.other {
@@ -267,8 +277,26 @@ pub(super) enum Before {
 }
 
 impl HubHead {
+    /// The activation's name; none where there is none.
+    fn activation(&self) -> Option<&str> {
+        self.activation_function.as_deref().filter(|name| !name.is_empty())
+    }
+
+    /// Where the map that scores the classes stands: dropout and activations are counted, too.
+    pub fn last_place(&self) -> usize {
+        match (self.layers, self.activation()) {
+            (2, Some(_)) => 4,
+            (2, None) => 3,
+            _ => 1,
+        }
+    }
+
     /// Refuses what is not computed here.
     pub fn before(&self) -> Result<Before> {
+        for (key, value) in &self.other {
+            let is_set = !matches!(value, Value::Null | Value::Bool(false));
+            ensure!(!is_set, "head_config.json sets {key} to {value}, which is not supported here");
+        }
         ensure!(
             self.head_type == "classification",
             "its prediction head is of the type {}: only classification is supported",
@@ -277,7 +305,7 @@ impl HubHead {
         match (self.layers, self.use_pooler) {
             (1, false) => Ok(Before::Nothing),
             (1, true) => Ok(Before::Pooler),
-            (2, false) => Ok(Before::Dense(match self.activation_function.as_deref() {
+            (2, false) => Ok(Before::Dense(match self.activation() {
                 None => Activation::Identity,
                 Some(name) => name.parse()?,
             })),

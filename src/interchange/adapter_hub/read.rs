@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::json;
 use tch::{Device, Kind, Tensor};
 
 use super::all_names;
@@ -28,20 +27,29 @@ pub(crate) fn read(folder: &Path, base: &Version, options: &ImportOptions) -> Re
     if let Some(kind) = envelope.config.get("architecture").and_then(|kind| kind.as_str()) {
         bail!("it is a {kind} of AdapterHub: only bottleneck adapters are supported");
     }
-    let hub: HubAdapter = serde_json::from_value(envelope.config.clone())
+    let mut hub: HubAdapter = serde_json::from_value(envelope.config.clone())
         .context("config in adapter_config.json is no bottleneck adapter")?;
+    if !envelope.other.contains_key("version") {
+        hub.rename_activation();
+    }
     let adapter = hub.adapter(encoder.hidden_size, encoder.num_hidden_layers)?;
     let ours = |name: &str| Ok(architecture::whole_name(encoder, name));
     let mut account = Account::open(&folder, "adapter", "pytorch_adapter.bin", ours)?;
     let mut notes = Vec::new();
+    card::check_tokenizer(&folder, base, options, &mut notes)?;
     let carried = card::carried(&account, base, options, &mut notes)?;
+    if carried.is_none() {
+        let name = envelope.model_name.as_deref().unwrap_or("no name");
+        notes.push(card::unproven(name));
+    }
     let modules = modules(&mut account, encoder, &adapter)?;
     account.close()?;
     let (head, shape, named) = prediction_head(&folder, base)?;
     let classes = head.layout().entries().last().context("a head without tensors")?.shape[0];
-    let labels = head::labels(options, carried.map(|card| card.labels).or(named), classes, &mut notes)?;
-    let recipe = json!({ "model_name": envelope.model_name, "notes": notes });
-    let card = card::new(base, &options.task, Method::Adapter(adapter), labels, shape, recipe)?;
+    let named = carried.as_ref().map(|card| card.labels.clone()).or(named);
+    let labels = head::labels(options, named, classes, &mut notes)?;
+    let (method, name) = (Method::Adapter(adapter), envelope.model_name.unwrap_or_default());
+    let card = card::taken_in(base, options, method, labels, shape, &name, &notes, carried)?;
     Ok(Imported { adapted: Adapted { backbone: None, modules: Some(modules), head, card }, notes })
 }
 
@@ -99,6 +107,12 @@ fn prediction_head(folder: &Path, base: &Version) -> Result<(Theta, Option<HeadS
     let names = &encoder.architecture().classifier;
     if envelope.config.is_null() {
         // The head of a class of transformers, under its own names.
+        let class = encoder.model_type.class("ForSequenceClassification");
+        ensure!(
+            envelope.model_class == class,
+            "its head is that of a {}: only that of a {class} is supported",
+            envelope.model_class
+        );
         let mut account = Account::open(folder, "model_head", "pytorch_model_head.bin", |name| {
             Ok(architecture::whole_name(encoder, name))
         })?;
@@ -120,7 +134,7 @@ fn prediction_head(folder: &Path, base: &Version) -> Result<(Theta, Option<HeadS
         Before::Dense(activation) => Some(HeadShape { dense: true, activation }).filter(|shape| *shape != own),
     };
     // heads.NAME.N.weight: dropout and activations are counted, too.
-    let last = if matches!(before, Before::Dense(_)) { 4 } else { 1 };
+    let last = hub.last_place();
     let ours = |theirs: &str| -> Result<String> {
         let rest = theirs.strip_prefix("heads.").and_then(|rest| rest.split_once('.')).map(|(_, rest)| rest);
         let (place, end) =

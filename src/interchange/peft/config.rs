@@ -2,10 +2,17 @@
 
 use std::collections::BTreeMap;
 
+use std::fmt;
+use std::marker::PhantomData;
+use std::path::Path;
+
 use anyhow::{Context, Result, bail, ensure};
 use regex::Regex;
-use serde::{Deserialize, Serialize};
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
+
+use crate::files::read_json;
 
 /// What PEFT says of a LoRA, under its names. Settings that change what is computed, and are not here, are refused where they are set.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -19,8 +26,8 @@ pub(super) struct PeftConfig {
     pub lora_dropout: f64,
     pub target_modules: Option<Targets>,
     pub exclude_modules: Option<Targets>,
-    pub rank_pattern: BTreeMap<String, i64>,
-    pub alpha_pattern: BTreeMap<String, f64>,
+    pub rank_pattern: Option<Ordered<i64>>,
+    pub alpha_pattern: Option<Ordered<f64>>,
     pub use_rslora: bool,
     pub bias: String,
     pub modules_to_save: Option<Vec<String>>,
@@ -48,6 +55,38 @@ pub(super) enum OneOrMany<T> {
     Many(Vec<T>),
 }
 
+/// Pairs in the order of the file: of patterns PEFT takes the first that fits.
+#[derive(Clone, Debug)]
+pub(super) struct Ordered<T>(pub Vec<(String, T)>);
+
+impl<T: Serialize> Serialize for Ordered<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(key, value)| (key, value)))
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Ordered<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Ordered<T>, D::Error> {
+        struct Pairs<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Pairs<T> {
+            type Value = Ordered<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("an object of patterns")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Ordered<T>, A::Error> {
+                let mut pairs = Vec::new();
+                while let Some(pair) = map.next_entry()? {
+                    pairs.push(pair);
+                }
+                Ok(Ordered(pairs))
+            }
+        }
+        deserializer.deserialize_map(Pairs(PhantomData))
+    }
+}
+
 impl<T> OneOrMany<T> {
     fn as_slice(&self) -> &[T] {
         match self {
@@ -69,8 +108,8 @@ impl Default for PeftConfig {
             lora_dropout: 0.0,
             target_modules: None,
             exclude_modules: None,
-            rank_pattern: BTreeMap::new(),
-            alpha_pattern: BTreeMap::new(),
+            rank_pattern: None,
+            alpha_pattern: None,
             use_rslora: false,
             bias: "none".to_string(),
             modules_to_save: None,
@@ -100,17 +139,35 @@ const HARMLESS: [&str; 11] = [
 ];
 /// Ways to begin that change the base as well: the adapter fits the changed base alone.
 const CHANGE_THE_BASE: [&str; 5] = ["pissa", "olora", "corda", "loftq", "lora_ga"];
+/// What PEFT calls the task of a text classifier.
+const SEQUENCE_CLASSIFICATION: &str = "SEQ_CLS";
 /// The word for every linear map but the last.
 const ALL_LINEAR: &str = "all-linear";
 
 impl PeftConfig {
-    /// Refuses what is not computed here.
-    pub fn check(&self) -> Result<()> {
+    /// The configuration in a file.
+    pub fn load(path: &Path) -> Result<PeftConfig> {
+        let raw: Value = read_json(path)?;
+        let kind = raw.get("peft_type").and_then(Value::as_str).unwrap_or("none");
         ensure!(
-            self.peft_type == "LORA",
-            "it is a PEFT adapter of type {}: only LORA is supported. (Merge it in Python, model.merge_and_unload(), and take in the model)",
-            self.peft_type
+            kind == "LORA",
+            "it is a PEFT adapter of type {kind}: only LORA is supported. (Merge it in Python, model.merge_and_unload(), and take in the model)"
         );
+        serde_json::from_value(raw).with_context(|| format!("{} is no configuration of a LoRA", path.display()))
+    }
+
+    /// Refuses what is not computed here, and what is no classifier of a `class` of models (`Bert`).
+    pub fn check(&self, class: &str) -> Result<()> {
+        let task_type = self.task_type.as_deref().unwrap_or(SEQUENCE_CLASSIFICATION);
+        ensure!(
+            task_type == SEQUENCE_CLASSIFICATION,
+            "its task_type is {task_type}: only {SEQUENCE_CLASSIFICATION} is supported"
+        );
+        let mapping = self.other.get("auto_mapping").and_then(|mapping| mapping.get("base_model_class"));
+        if let Some(there) = mapping.and_then(Value::as_str) {
+            let wanted = format!("{class}ForSequenceClassification");
+            ensure!(there == wanted, "it was tuned on a {there}, and the base would be a {wanted}");
+        }
         ensure!(!self.fan_in_fan_out, "fan_in_fan_out is set, which no linear map of these encoders is");
         if let Some(way) = self.init_lora_weights.as_str() {
             ensure!(
@@ -197,8 +254,8 @@ impl Targets {
 }
 
 /// The value of the pattern that fits a module's name (`get_pattern_key`).
-fn first_fitting<T: Copy>(patterns: &BTreeMap<String, T>, module: &str) -> Result<Option<T>> {
-    for (key, value) in patterns {
+fn first_fitting<T: Copy>(patterns: &Option<Ordered<T>>, module: &str) -> Result<Option<T>> {
+    for (key, value) in patterns.iter().flat_map(|patterns| &patterns.0) {
         if pattern(&format!(r"^(.*\.)?({key})$"))?.is_match(module) {
             return Ok(Some(*value));
         }

@@ -5,12 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::json;
 use tch::{Device, Tensor};
 
 use super::PREFIX;
 use super::config::PeftConfig;
-use crate::files::read_json;
 use crate::interchange::account::Account;
 use crate::interchange::options::{ImportOptions, Imported, adapter_folder};
 use crate::interchange::{card, head};
@@ -25,13 +23,18 @@ const ORIGINAL: &str = ".original_module.";
 
 pub(crate) fn read(folder: &Path, base: &Version, options: &ImportOptions) -> Result<Imported> {
     let folder = adapter_folder(folder, options.adapter.as_deref())?;
-    let config: PeftConfig = read_json(folder.join("adapter_config.json"))?;
-    config.check()?;
-    let encoder = &base.config;
+    let (config, encoder) = (PeftConfig::load(&folder.join("adapter_config.json"))?, &base.config);
+    config.check(encoder.architecture().class)?;
     let mut account = Account::open(&folder, "adapter_model", "adapter_model.bin", |name| our_name(name, encoder))?;
     let mut notes = Vec::new();
+    card::check_tokenizer(&folder, base, options, &mut notes)?;
     let carried = card::carried(&account, base, options, &mut notes)?;
-    leave_originals_out(&mut account, base, &mut notes)?;
+    if carried.is_none() {
+        let name = config.base_model_name_or_path.as_deref().unwrap_or("no name");
+        notes.push(card::unproven(name));
+    }
+    let mut proof = Proof { options, notes: &mut notes };
+    leave_originals_out(&mut account, base, &mut proof)?;
 
     let (updates, of_head) = updates(&mut account, &config, encoder)?;
     let lora = lora(&config, &updates, encoder)?;
@@ -42,7 +45,7 @@ pub(crate) fn read(folder: &Path, base: &Version, options: &ImportOptions) -> Re
         modules.set(&format!("{module}.{LORA_A}"), a)?;
         modules.set(&format!("{module}.{LORA_B}"), b)?;
     }
-    let backbone = moved(&mut account, base, &lora)?;
+    let backbone = moved(&mut account, base, &lora, &mut Proof { options, notes: &mut notes })?;
 
     let task_type = config.task_type.as_deref().unwrap_or("none");
     let remedy = format!(
@@ -58,10 +61,11 @@ pub(crate) fn read(folder: &Path, base: &Version, options: &ImportOptions) -> Re
         let (name, scale) = (format!("{module}.weight"), scale(&config, &module, a.size()[0])?);
         head.set(&name, &head.get(&name)?.f_add(&b.f_matmul(&a)?.f_mul_scalar(scale)?)?)?;
     }
-    let labels = head::labels(options, carried.map(|card| card.labels), classes, &mut notes)?;
+    let named = carried.as_ref().map(|card| card.labels.clone());
+    let labels = head::labels(options, named, classes, &mut notes)?;
     account.close()?;
-    let recipe = json!({ "base_model_name_or_path": config.base_model_name_or_path, "notes": notes });
-    let card = card::new(base, &options.task, method, labels, None, recipe)?;
+    let name = config.base_model_name_or_path.unwrap_or_default();
+    let card = card::taken_in(base, options, method, labels, None, &name, &notes, carried)?;
     let backbone = backbone.map(Delta::new);
     Ok(Imported { adapted: Adapted { backbone, modules: Some(modules), head, card }, notes })
 }
@@ -92,7 +96,7 @@ fn our_name(theirs: &str, encoder: &EncoderConfig) -> Result<String> {
 }
 
 /// What wrapped modules were before: of the encoder it must be what the base has, of the head it is nothing.
-fn leave_originals_out(account: &mut Account, base: &Version, notes: &mut Vec<String>) -> Result<()> {
+fn leave_originals_out(account: &mut Account, base: &Version, proof: &mut Proof) -> Result<()> {
     let originals: Vec<String> = account.names().filter(|name| name.contains(ORIGINAL)).map(String::from).collect();
     let mut of_head = Vec::new();
     for original in originals {
@@ -102,13 +106,10 @@ fn leave_originals_out(account: &mut Account, base: &Version, notes: &mut Vec<St
             continue;
         };
         let theirs = account.take(&original, &ours.size())?.context("a tensor that is there")?;
-        ensure!(
-            theirs.f_equal(&ours)?,
-            "{original} says what {name} was before, and the base has something else there: it was not tuned from this base"
-        );
+        proof.same(&name, &theirs, &ours)?;
     }
     if !of_head.is_empty() {
-        notes.push(format!("what the head was before was left out ({})", few(&of_head)));
+        proof.notes.push(format!("what the head was before was left out ({})", few(&of_head)));
     }
     Ok(())
 }
@@ -204,12 +205,26 @@ fn lora(config: &PeftConfig, updates: &Updates, encoder: &EncoderConfig) -> Resu
             lora = shorter;
         }
     }
-    let of_encoder = |saved: &&String| {
-        let one = LoraConfig { modules_to_save: vec![(*saved).clone()], ..LoraConfig::default() };
-        architecture::backbone(encoder).iter().any(|spec| one.trains(&spec.name))
-    };
-    lora.modules_to_save = config.modules_to_save.iter().flatten().filter(of_encoder).cloned().collect();
+    lora.modules_to_save = saved_modules(config, encoder);
     Ok(lora)
+}
+
+/// The parts of the encoder that were trained whole. PEFT takes every module whose name ends so, in the middle of a word, too.
+fn saved_modules(config: &PeftConfig, encoder: &EncoderConfig) -> Vec<String> {
+    let parameters: Vec<String> = architecture::backbone(encoder).into_iter().map(|spec| spec.name).collect();
+    let holders =
+        |name: &str| -> Vec<String> { name.match_indices('.').map(|(at, _)| name[..at].to_string()).collect() };
+    let modules: BTreeSet<String> = parameters.iter().flat_map(|name| holders(name)).collect();
+    let mut saved = Vec::new();
+    for name in config.modules_to_save.iter().flatten() {
+        let wrapped: Vec<&String> = modules.iter().filter(|module| module.ends_with(name.as_str())).collect();
+        match wrapped.iter().all(|module| architecture::names_module(name, module)) {
+            true if wrapped.is_empty() => {}
+            true => saved.push(name.clone()),
+            false => saved.extend(wrapped.into_iter().cloned()),
+        }
+    }
+    saved
 }
 
 fn scale(config: &PeftConfig, module: &str, rank: i64) -> Result<f64> {
@@ -217,20 +232,40 @@ fn scale(config: &PeftConfig, module: &str, rank: i64) -> Result<f64> {
     Ok(config.alpha(module)? / if config.use_rslora { rank.sqrt() } else { rank })
 }
 
+/// Holds what an adapter says of its base against the base.
+struct Proof<'a> {
+    options: &'a ImportOptions,
+    notes: &'a mut Vec<String>,
+}
+
+/// ‖difference‖ ÷ ‖parameter‖ that rounding to bfloat16 leaves at most.
+const ROUNDED: f64 = 1.0 / 256.0;
+
+impl Proof<'_> {
+    /// Refuses a parameter that was not trained and is not what the base has, but for rounding.
+    fn same(&mut self, name: &str, theirs: &Tensor, ours: &Tensor) -> Result<()> {
+        let norm = |x: &Tensor| Ok::<_, anyhow::Error>(f64::try_from(x.f_norm()?)?);
+        let (off, length) = (norm(&theirs.f_sub(ours)?)?, norm(ours)?);
+        if off > ROUNDED * length {
+            let problem = format!(
+                "its {name}, which was not trained, lies {off:.3} from the base's, whose length is {length:.3}"
+            );
+            ensure!(self.options.force, "{problem}: it was not tuned from this base. Give that one, or force it");
+            self.notes.push(format!("forced: {problem}"));
+        }
+        Ok(())
+    }
+}
+
 /// What of the encoder was trained whole, as a difference to the base; nothing where nothing was. Parameters that the adapter holds without
 /// having trained them must be those of the base.
-fn moved(account: &mut Account, base: &Version, lora: &LoraConfig) -> Result<Option<Theta>> {
+fn moved(account: &mut Account, base: &Version, lora: &LoraConfig, proof: &mut Proof) -> Result<Option<Theta>> {
     let mut difference = Theta::zeros(base.backbone.layout().clone(), Device::Cpu)?;
     for entry in base.backbone.layout().entries() {
         let was = base.backbone.get(&entry.name)?;
         match account.take(&entry.name, &entry.shape)? {
             Some(value) if lora.trains(&entry.name) => difference.set(&entry.name, &value.f_sub(&was)?)?,
-            Some(value) => ensure!(
-                value.f_equal(&was)?,
-                "it holds {}, which neither bias nor modules_to_save trains, and the base has something else there: it was not tuned \
-                 from this base",
-                entry.name
-            ),
+            Some(value) => proof.same(&entry.name, &value, &was)?,
             None => ensure!(
                 !lora.trains(&entry.name),
                 "it lacks {}, which {} trains: it is not whole",

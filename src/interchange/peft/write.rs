@@ -1,13 +1,12 @@
 //! A LoRA as PEFT reads it.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::PREFIX;
-use super::config::{PeftConfig, Targets};
+use super::config::{Ordered, PeftConfig, Targets};
 use crate::files::write_json;
 use crate::interchange::card;
 use crate::model::{Adapted, LoraBias, LoraConfig, Method, Version, architecture};
@@ -60,8 +59,8 @@ fn config(lora: &LoraConfig, base: &Version, base_name: Option<&str>) -> Result<
         r: lora.rank,
         lora_alpha: lora.alpha,
         lora_dropout: lora.dropout,
-        rank_pattern: ranks.map(|map| (escaped(map.clone()), lora.rank_of(&map))).collect::<BTreeMap<_, _>>(),
-        alpha_pattern: alphas.map(|map| (escaped(map.clone()), lora.alpha_of(&map))).collect::<BTreeMap<_, _>>(),
+        rank_pattern: Some(Ordered(ranks.map(|map| (escaped(map.clone()), lora.rank_of(&map))).collect())),
+        alpha_pattern: Some(Ordered(alphas.map(|map| (escaped(map.clone()), lora.alpha_of(&map))).collect())),
         target_modules: Some(Targets::Names(maps)),
         use_rslora: lora.rslora,
         bias: match lora.bias {

@@ -16,7 +16,7 @@ pub enum AdapterPosition {
     /// After the whole sublayer: y + f(y), where y = LN(h + r) (OpenDelta 0.2.4).
     #[default]
     AfterSublayer,
-    /// Inside: LN(h + f(h) + r) (OpenDelta 0.3; Houlsby; `double_seq_bn` of AdapterHub).
+    /// Inside: LN(h + f(h) + r) (OpenDelta 0.3; Houlsby; `double_seq_bn` of AdapterHub, which in training drops from h alone).
     InSublayer,
     /// Behind LayerNorm, and through it once more: LN(h + f(LN(h + r)) + r) (Pfeiffer; `seq_bn` of AdapterHub).
     Pfeiffer,
@@ -106,7 +106,7 @@ impl Default for Scaling {
     }
 }
 
-/// f(x) = s · (W_up · φ(W_down · x + b_down) + b_up), twice a layer, φ being gelu_tanh.
+/// f(x) = s · (W_up · φ(W_down · x + b_down) + b_up), behind both sublayers of a layer where nothing else is said.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdapterConfig {
@@ -166,15 +166,27 @@ impl AdapterConfig {
         Some(self.widths.get(&layer).copied().unwrap_or(self.bottleneck)).filter(|width| *width > 0)
     }
 
+    /// Whether adapters whose f is 0 leave the model as it is without them: not where what f is added to is no part of the sublayer's own sum.
+    pub(crate) fn is_addition(&self) -> bool {
+        let Wiring { skip, norm, .. } = self.position.wiring();
+        let alone = matches!((skip, norm), (Signal::Branch, true) | (Signal::Normed, false));
+        alone && !self.skip_before_norm
+    }
+
     /// Says what contradicts itself.
     pub(super) fn validate(&self) -> Result<()> {
-        let widths = self.widths.values().copied();
-        let negative = widths.chain([self.bottleneck]).find(|width| *width < 0);
-        ensure!(negative.is_none() && self.bottleneck > 0, "an adapter bottleneck of {} cannot be", self.bottleneck);
+        ensure!(self.bottleneck > 0, "an adapter bottleneck of {} cannot be", self.bottleneck);
+        for (layer, width) in &self.widths {
+            ensure!(*width >= 0, "an adapter bottleneck of {width} in layer {layer} cannot be");
+        }
         ensure!((0.0..1.0).contains(&self.dropout), "an adapter's dropout of {} is not in [0, 1)", self.dropout);
         ensure!(
             self.norm_after || !self.skip_before_norm,
             "skip_before_norm says what goes through the LayerNorm in the end, but norm_after is false: there is none"
+        );
+        ensure!(
+            !self.skip_before_norm || self.position.wiring().reads != Signal::Residual,
+            "skip_before_norm is for adapters that stand in line: no tool computes it beside the sublayer"
         );
         Ok(())
     }

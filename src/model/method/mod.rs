@@ -3,7 +3,7 @@
 mod adapter;
 mod lora;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
@@ -20,9 +20,9 @@ pub enum Method {
     /// Full fine-tuning: every backbone parameter moves.
     #[default]
     Full,
-    /// Bottleneck adapters after each sublayer; the backbone is frozen.
+    /// Bottleneck adapters at the sublayers; the backbone is frozen.
     Adapter(AdapterConfig),
-    /// Low-rank updates of linear maps; the backbone is frozen.
+    /// Low-rank updates of linear maps; the backbone is frozen, but for the biases and modules that its settings name.
     Lora(LoraConfig),
     /// The backbone parameters whose names match a regular expression move, as in BitFit (`"\\.bias$"`); `"^$"` moves
     /// the head alone.
@@ -54,6 +54,19 @@ impl Method {
                 Box::new(move |name| regex.is_match(name))
             }
         })
+    }
+
+    /// Refuses modules that are no addition to the model: there is no α of them, and no model without them.
+    pub(crate) fn check_addition(&self) -> Result<()> {
+        if let Method::Adapter(adapter) = self {
+            ensure!(
+                adapter.is_addition(),
+                "these adapters are no addition to the model: a LayerNorm takes what they are added to along ({:?}), so that they can be neither \
+                 scaled nor left out",
+                adapter.position
+            );
+        }
+        Ok(())
     }
 
     /// Whether it moves the backbone, or parts of it, so that a difference is left.
