@@ -64,6 +64,22 @@ def trained(model, batch, learning_rate=3e-2):
     return model.eval()
 
 
+def worst_difference(folder, families, scorer):
+    """Prints the largest difference between what DIR/FAMILY/cases/NAME scored and what DIR/FAMILY/back/NAME scores: `scorer(family)` gives a
+    function of a folder and a batch."""
+    worst = 0.0
+    for family in families:
+        scores = scorer(family)
+        for at in sorted((folder / family / "cases").iterdir()):
+            batch = load_file(at / "expected.safetensors")
+            logits = batch.pop("logits")
+            with torch.no_grad():
+                off = ((scores(folder / family / "back" / at.name, batch) - logits).abs().max() / logits.abs().max()).item()
+            assert off <= 1e-4, f"{family}, {at.name}: off by {off:.1e}"
+            worst = max(worst, off)
+    print(json.dumps(worst))
+
+
 def gradients(model, loss):
     model.zero_grad()
     loss.backward()
