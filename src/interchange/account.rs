@@ -33,11 +33,7 @@ impl Account {
             );
             bail!("{} is missing", path.display());
         }
-        Account::of(Stored::open(path)?, ours)
-    }
-
-    /// The same of what was opened before.
-    pub fn of(stored: Stored, ours: impl Fn(&str) -> Result<String>) -> Result<Account> {
+        let stored = Stored::open(path)?;
         let mut left: BTreeMap<String, String> = BTreeMap::new();
         for theirs in stored.tensors().keys() {
             let name = ours(theirs)?;

@@ -1,4 +1,4 @@
-//! The card that exported weights carry with them.
+//! What weights of other tools say of their base, and the card of what is taken in.
 
 use std::path::Path;
 
@@ -13,14 +13,26 @@ use crate::text::Tokenizer;
 /// The metadata key under which exported weights keep their card.
 pub(super) const KEY: &str = "recyclable";
 
-/// The card that a file carries, which was exported from here; another base than it names is refused.
-pub(super) fn carried(
+/// What a folder of adapters proves of its base: the tokenizer beside it, where there is one, and the card of what was exported from here,
+/// which comes back. Where there is no card, a note says so, with the name that the folder has for the base.
+pub(super) fn evidence(
+    folder: &Path,
     account: &Account,
     base: &Version,
+    named: Option<&str>,
     options: &ImportOptions,
     notes: &mut Vec<String>,
 ) -> Result<Option<Card>> {
-    let Some(text) = account.metadata(KEY) else { return Ok(None) };
+    if folder.join("tokenizer.json").is_file() {
+        check_tokenizer(&Tokenizer::load(folder.join("tokenizer.json"))?, base, options, notes)?;
+    }
+    let Some(text) = account.metadata(KEY) else {
+        let name = named.unwrap_or("no name");
+        notes.push(format!(
+            "nothing in the folder proves which base it was tuned on ({name}): names and shapes fit this one"
+        ));
+        return Ok(None);
+    };
     let card: Card = serde_json::from_str(text).context("the card in its metadata is broken")?;
     let fingerprint = base.fingerprint()?;
     if card.base != fingerprint {
@@ -29,6 +41,24 @@ pub(super) fn carried(
         notes.push(format!("forced: {problem}"));
     }
     Ok(Some(card))
+}
+
+/// Refuses weights whose tokenizer is not the base's.
+pub(super) fn check_tokenizer(
+    tokenizer: &Tokenizer,
+    base: &Version,
+    options: &ImportOptions,
+    notes: &mut Vec<String>,
+) -> Result<()> {
+    let (there, here) = (tokenizer.fingerprint()?, base.tokenizer.fingerprint()?);
+    if there != here {
+        let problem = format!(
+            "the tokenizer beside it (fingerprint {there}) is not that of the base ({here}), to which token ids mean other words"
+        );
+        ensure!(options.force, "{problem}: give the base it was tuned from, or force it");
+        notes.push(format!("forced: {problem}"));
+    }
+    Ok(())
 }
 
 /// The card of what was taken in from a folder of adapters: of what was exported from here, scores, recipe and ancestry are kept.
@@ -59,30 +89,4 @@ pub(super) fn taken_in(
         card.recipe["tune"] = tune;
     }
     Ok(card)
-}
-
-/// A note on adapters that say of their base nothing but a name.
-pub(super) fn unproven(name: &str) -> String {
-    format!("nothing in the folder proves which base it was tuned on ({name}): names and shapes fit this one")
-}
-
-/// Holds the tokenizer in a folder, where there is one, against the base's.
-pub(super) fn check_tokenizer(
-    folder: &Path,
-    base: &Version,
-    options: &ImportOptions,
-    notes: &mut Vec<String>,
-) -> Result<()> {
-    if !folder.join("tokenizer.json").is_file() {
-        return Ok(());
-    }
-    let (there, here) = (Tokenizer::load(folder.join("tokenizer.json"))?.fingerprint()?, base.tokenizer.fingerprint()?);
-    if there != here {
-        let problem = format!(
-            "the tokenizer beside it (fingerprint {there}) is not that of the base ({here}), to which token ids mean other words"
-        );
-        ensure!(options.force, "{problem}: give the base it was tuned from, or force it");
-        notes.push(format!("forced: {problem}"));
-    }
-    Ok(())
 }

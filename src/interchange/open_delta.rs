@@ -49,11 +49,11 @@ pub(super) fn read(folder: &Path, base: &Version, options: &ImportOptions) -> Re
     let config: DeltaConfig = if path.is_file() { read_json(&path)? } else { DeltaConfig::default() };
     ensure!(config.delta_type == "adapter", "it is a {} of OpenDelta: only adapters are supported", config.delta_type);
     let encoder = &base.config;
-    let ours = |name: &str| Ok(architecture::whole_name(encoder, &name.replace(INSIDE, ".adapter.")));
+    let whole = architecture::whole_names(encoder);
+    let ours = |name: &str| Ok(whole(&name.replace(INSIDE, ".adapter.")));
     let mut account = Account::open(folder, "model", "pytorch_model.bin", ours)?;
     let mut notes = Vec::new();
-    card::check_tokenizer(folder, base, options, &mut notes)?;
-    notes.push(card::unproven("no name"));
+    let carried = card::evidence(folder, &account, base, None, options, &mut notes)?;
     let adapter = AdapterConfig {
         position: position(&account, encoder)?,
         // Its names: `gelu_orig` is the exact one.
@@ -78,7 +78,7 @@ pub(super) fn read(folder: &Path, base: &Version, options: &ImportOptions) -> Re
     let head = head::head(&mut account, encoder, classes, remedy, head::of_pooler(base))?;
     let labels = head::labels(options, None, classes, &mut notes)?;
     account.close()?;
-    let card = card::taken_in(base, options, Method::Adapter(adapter), labels, None, "", &notes, None)?;
+    let card = card::taken_in(base, options, Method::Adapter(adapter), labels, None, "", &notes, carried)?;
     Ok(Imported { adapted: Adapted { backbone: None, modules: Some(modules), head, card }, notes })
 }
 

@@ -193,9 +193,9 @@ impl Task {
         let renumbered = |examples: &[Example]| -> Vec<Example> {
             examples.iter().map(|example| Example { label: places[example.label], ..example.clone() }).collect()
         };
-        let splits = [&self.train, &self.dev, &self.test].map(|split| renumbered(split));
-        let [train, dev, test] = splits;
-        Ok(Task { labels: labels.to_vec(), train, dev, test, ..self.clone() })
+        let [train, dev, test] = [&self.train, &self.dev, &self.test].map(|split| renumbered(split));
+        let (name, domain, labels) = (self.name.clone(), self.domain.clone(), labels.to_vec());
+        Ok(Task { name, domain, labels, train, dev, test })
     }
 
     /// `shots` examples of every class for training, and as many for dev; the test split stays whole. A class with fewer

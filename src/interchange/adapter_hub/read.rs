@@ -33,15 +33,11 @@ pub(crate) fn read(folder: &Path, base: &Version, options: &ImportOptions) -> Re
         hub.rename_activation();
     }
     let adapter = hub.adapter(encoder.hidden_size, encoder.num_hidden_layers)?;
-    let ours = |name: &str| Ok(architecture::whole_name(encoder, name));
+    let whole = architecture::whole_names(encoder);
+    let ours = |name: &str| Ok(whole(name));
     let mut account = Account::open(&folder, "adapter", "pytorch_adapter.bin", ours)?;
     let mut notes = Vec::new();
-    card::check_tokenizer(&folder, base, options, &mut notes)?;
-    let carried = card::carried(&account, base, options, &mut notes)?;
-    if carried.is_none() {
-        let name = envelope.model_name.as_deref().unwrap_or("no name");
-        notes.push(card::unproven(name));
-    }
+    let carried = card::evidence(&folder, &account, base, envelope.model_name.as_deref(), options, &mut notes)?;
     let modules = modules(&mut account, encoder, &adapter)?;
     account.close()?;
     let (head, shape, named) = prediction_head(&folder, base)?;
@@ -113,9 +109,8 @@ fn prediction_head(folder: &Path, base: &Version) -> Result<(Theta, Option<HeadS
             "its head is that of a {}: only that of a {class} is supported",
             envelope.model_class
         );
-        let mut account = Account::open(folder, "model_head", "pytorch_model_head.bin", |name| {
-            Ok(architecture::whole_name(encoder, name))
-        })?;
+        let whole = architecture::whole_names(encoder);
+        let mut account = Account::open(folder, "model_head", "pytorch_model_head.bin", |name| Ok(whole(name)))?;
         let classes = head::classes(encoder, &account);
         let classes = classes.with_context(|| format!("{} holds no {}", account.source(), names.out))?;
         let head = head::head(&mut account, encoder, classes, NO_HEAD, head::of_pooler(base))?;

@@ -25,14 +25,11 @@ pub(crate) fn read(folder: &Path, base: &Version, options: &ImportOptions) -> Re
     let folder = adapter_folder(folder, options.adapter.as_deref())?;
     let (config, encoder) = (PeftConfig::load(&folder.join("adapter_config.json"))?, &base.config);
     config.check(encoder.architecture().class)?;
-    let mut account = Account::open(&folder, "adapter_model", "adapter_model.bin", |name| our_name(name, encoder))?;
+    let whole = architecture::whole_names(encoder);
+    let mut account = Account::open(&folder, "adapter_model", "adapter_model.bin", |name| our_name(name, &whole))?;
     let mut notes = Vec::new();
-    card::check_tokenizer(&folder, base, options, &mut notes)?;
-    let carried = card::carried(&account, base, options, &mut notes)?;
-    if carried.is_none() {
-        let name = config.base_model_name_or_path.as_deref().unwrap_or("no name");
-        notes.push(card::unproven(name));
-    }
+    let named = config.base_model_name_or_path.as_deref();
+    let carried = card::evidence(&folder, &account, base, named, options, &mut notes)?;
     let mut proof = Proof { options, notes: &mut notes };
     leave_originals_out(&mut account, base, &mut proof)?;
 
@@ -77,7 +74,7 @@ struct Update {
 }
 
 /// Our name for a tensor: without what PEFT wraps around it, with the family's prefix.
-fn our_name(theirs: &str, encoder: &EncoderConfig) -> Result<String> {
+fn our_name(theirs: &str, whole: impl Fn(&str) -> String) -> Result<String> {
     let inner = theirs.strip_prefix(PREFIX);
     let inner =
         inner.with_context(|| format!("the tensor {theirs} does not begin with {PREFIX}: no adapter of PEFT"))?;
@@ -92,7 +89,7 @@ fn our_name(theirs: &str, encoder: &EncoderConfig) -> Result<String> {
             name = format!("{module}.{matrix}.{end}");
         }
     }
-    Ok(architecture::whole_name(encoder, &name))
+    Ok(whole(&name))
 }
 
 /// What wrapped modules were before: of the encoder it must be what the base has, of the head it is nothing.
@@ -260,19 +257,22 @@ impl Proof<'_> {
 /// What of the encoder was trained whole, as a difference to the base; nothing where nothing was. Parameters that the adapter holds without
 /// having trained them must be those of the base.
 fn moved(account: &mut Account, base: &Version, lora: &LoraConfig, proof: &mut Proof) -> Result<Option<Theta>> {
-    let mut difference = Theta::zeros(base.backbone.layout().clone(), Device::Cpu)?;
+    let zeros = || Theta::zeros(base.backbone.layout().clone(), Device::Cpu);
+    let mut difference = lora.moves_backbone().then(zeros).transpose()?;
     for entry in base.backbone.layout().entries() {
-        let was = base.backbone.get(&entry.name)?;
-        match account.take(&entry.name, &entry.shape)? {
-            Some(value) if lora.trains(&entry.name) => difference.set(&entry.name, &value.f_sub(&was)?)?,
-            Some(value) => proof.same(&entry.name, &value, &was)?,
-            None => ensure!(
-                !lora.trains(&entry.name),
+        let is_trained = lora.trains(&entry.name);
+        match (account.take(&entry.name, &entry.shape)?, &mut difference) {
+            (Some(value), Some(difference)) if is_trained => {
+                difference.set(&entry.name, &value.f_sub(&base.backbone.view(&entry.name)?)?)?;
+            }
+            (Some(value), _) => proof.same(&entry.name, &value, &base.backbone.view(&entry.name)?)?,
+            (None, _) => ensure!(
+                !is_trained,
                 "it lacks {}, which {} trains: it is not whole",
                 entry.name,
                 if lora.modules_to_save.is_empty() { "bias" } else { "bias or modules_to_save" }
             ),
         }
     }
-    Ok(lora.moves_backbone().then_some(difference))
+    Ok(difference)
 }

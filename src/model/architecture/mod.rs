@@ -21,7 +21,7 @@ pub(crate) use modules::{
     ADAPTER_DOWN, ADAPTER_NORM_AFTER, ADAPTER_NORM_BEFORE, ADAPTER_SCALING, ADAPTER_UP, LORA_A, LORA_B, adapter_places,
     module_tensors, names_module,
 };
-pub(crate) use names::{Named, OtherHead, whole_name};
+pub(crate) use names::{Named, OtherHead, whole_names};
 pub(crate) use tensors::{
     Axis, Role, TensorSpec, backbone, classifier, head_map_shapes, head_modules, layout, linear_maps, map_shapes,
     masked_lm, pooler, scores,

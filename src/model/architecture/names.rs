@@ -59,9 +59,10 @@ impl Known {
     }
 }
 
-/// A name with the family's prefix, where it is of the encoder and lacks it: tools that were given a bare encoder know of none.
-pub(crate) fn whole_name(config: &EncoderConfig, name: &str) -> String {
-    Known::of(config).whole(name)
+/// Gives names the family's prefix, where they are of the encoder and lack it: tools that were given a bare encoder know of none.
+pub(crate) fn whole_names(config: &EncoderConfig) -> impl Fn(&str) -> String + use<> {
+    let known = Known::of(config);
+    move |name| known.whole(name)
 }
 
 /// The tensors of a file by our names for them.
